@@ -1,0 +1,50 @@
+# Settings that every target of ours has, and the functions that make targets.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+find_program(PATCHLIGHT_CCACHE ccache)
+mark_as_advanced(PATCHLIGHT_CCACHE)
+if(PATCHLIGHT_CCACHE)
+    foreach(language C CXX CUDA)
+        if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+            set(CMAKE_${language}_COMPILER_LAUNCHER ${PATCHLIGHT_CCACHE})
+        endif()
+    endforeach()
+endif()
+
+add_library(patchlight_settings INTERFACE)
+# Headers are included from the root: #include "core/psf/Psf.h". Generated ones lie in the build folder.
+target_include_directories(patchlight_settings INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+target_compile_features(patchlight_settings INTERFACE cxx_std_20)
+
+set(host $<COMPILE_LANGUAGE:C,CXX>)
+target_compile_options(patchlight_settings INTERFACE
+    "$<${host}:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>"
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual;-Wextra-semi>"
+    # No -march: the instruction set is chosen at run time. No -ffast-math: NaN and infinity have a meaning in the input.
+    "$<${host}:-fno-math-errno>"
+    "$<$<AND:${host},$<CONFIG:Release>>:-g1>")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Optimised GCC 12 reports these inside the standard library and Eigen, without a fault there or here.
+    target_compile_options(patchlight_settings INTERFACE
+        "$<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized;-Wno-restrict>")
+endif()
+if(PATCHLIGHT_WERROR)
+    target_compile_options(patchlight_settings INTERFACE "$<${host}:-Werror>")
+endif()
+
+if(PATCHLIGHT_SANITIZE)
+    string(REPLACE ";" "," sanitizers "${PATCHLIGHT_SANITIZE}")
+    add_compile_options("$<${host}:-fsanitize=${sanitizers};-fno-omit-frame-pointer>")
+    add_link_options(-fsanitize=${sanitizers})
+    if("undefined" IN_LIST PATCHLIGHT_SANITIZE)
+        add_compile_options("$<${host}:-fno-sanitize-recover=undefined>")
+    endif()
+endif()
+unset(host)
