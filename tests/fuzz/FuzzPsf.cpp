@@ -1,0 +1,7 @@
+#include "core/psf/Psf.h"
+#include "tests/fuzz/FuzzFile.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    patchlight::fuzz::withFile(data, size, ".fits", [](const std::string& path) { (void)patchlight::readPsf(path); });
+    return 0;
+}
