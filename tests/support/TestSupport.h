@@ -11,7 +11,9 @@
 namespace patchlight::test {
 
 /// Path of a file of the shared test data ("psf-r0-00051060.fits", "golden/..."), whether it is there or not.
-inline QString sharedFile(const QString& name) { return qEnvironmentVariable("PATCHLIGHT_TEST_SHARED") + "/data/" + name; }
+inline QString sharedFile(const QString& name) {
+    return qEnvironmentVariable("PATCHLIGHT_TEST_SHARED") + "/data/" + name;
+}
 
 /// Path of a file of the repository.
 inline QString sourceFile(const QString& name) { return qEnvironmentVariable("PATCHLIGHT_TEST_SOURCE") + "/" + name; }
