@@ -1,0 +1,18 @@
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+/// The subcommands of `patchlight`. Each function adds one to the application with its options and a callback that runs it;
+/// callbacks throw UsageError (exit code 2) or Error (exit code 1), which main() prints as one line.
+namespace patchlight::commands {
+
+void addExtract(CLI::App& app);
+void addPatch(CLI::App& app);
+void addSimulate(CLI::App& app);
+void addCompare(CLI::App& app);
+void addInfo(CLI::App& app);
+void addBench(CLI::App& app);
+
+} // namespace patchlight::commands

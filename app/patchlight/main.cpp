@@ -1,0 +1,71 @@
+#include "app/patchlight/Commands.h"
+#include "core/base/Config.h"
+#include "core/base/Error.h"
+
+#include <CLI/CLI.hpp>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+namespace {
+
+/// Lines of the log go to stderr, so that stdout holds results only.
+void setUpLog() {
+    auto logger = spdlog::stderr_color_mt("patchlight");
+    logger->set_pattern("%^%l%$: %v");
+    spdlog::set_default_logger(std::move(logger));
+}
+
+int fail(int code, const char* message) {
+    std::fprintf(stderr, "patchlight: %s\n", message);
+    return code;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    using namespace patchlight;
+    setUpLog();
+
+    CLI::App app{"Extracts one-dimensional spectra from the CCD frames of fiber spectrographs by spectro-perfectionism",
+                 "patchlight"};
+    app.set_version_flag("--version", std::string("patchlight ") + PATCHLIGHT_VERSION_STRING);
+    app.require_subcommand(1);
+    std::string level = "info";
+    app.add_option("--loglevel", level, "how much to log: debug, info, warning, error")
+        ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+        ->capture_default_str()
+        ->each([](const std::string& value) {
+            spdlog::set_level(spdlog::level::from_str(value == "warning" ? "warn" : value));
+        });
+    app.fallthrough();
+
+    commands::addExtract(app);
+    commands::addPatch(app);
+    commands::addSimulate(app);
+    commands::addCompare(app);
+    commands::addInfo(app);
+    commands::addBench(app);
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+        std::fprintf(stderr, "patchlight: %s (try --help)\n", error.what());
+        return 2;
+    } catch (const UsageError& error) {
+        return fail(2, error.what());
+    } catch (const Error& error) {
+        return fail(1, error.what());
+    } catch (const std::bad_alloc&) {
+        return fail(1, "out of memory: the frame does not fit; extract fewer spectra at a time (--specmin, --nspec) or "
+                       "use fewer threads");
+    } catch (const std::exception& error) {
+        return fail(1, error.what());
+    }
+    return 0;
+}

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace patchlight {
+
+/// Owning array of shape [rows][columns], row-major.
+template <class T> class Array2 {
+public:
+    Array2() = default;
+    Array2(std::size_t rows, std::size_t columns, T value = T{})
+        : rows_(rows), columns_(columns), values_(rows * columns, value) {}
+
+    [[nodiscard]] std::size_t rows() const { return rows_; }
+    [[nodiscard]] std::size_t columns() const { return columns_; }
+    [[nodiscard]] std::size_t size() const { return values_.size(); }
+    [[nodiscard]] bool empty() const { return values_.empty(); }
+    [[nodiscard]] T* data() { return values_.data(); }
+    [[nodiscard]] const T* data() const { return values_.data(); }
+    [[nodiscard]] T& operator()(std::size_t row, std::size_t column) { return values_[row * columns_ + column]; }
+    [[nodiscard]] const T& operator()(std::size_t row, std::size_t column) const {
+        return values_[row * columns_ + column];
+    }
+    [[nodiscard]] std::span<T> row(std::size_t row) { return {values_.data() + row * columns_, columns_}; }
+    [[nodiscard]] std::span<const T> row(std::size_t row) const { return {values_.data() + row * columns_, columns_}; }
+    [[nodiscard]] std::vector<T>& values() { return values_; }
+    [[nodiscard]] const std::vector<T>& values() const { return values_; }
+
+private:
+    std::size_t rows_ = 0;
+    std::size_t columns_ = 0;
+    std::vector<T> values_;
+};
+
+/// Owning array of shape [planes][rows][columns], the last index fastest.
+template <class T> class Array3 {
+public:
+    Array3() = default;
+    Array3(std::size_t planes, std::size_t rows, std::size_t columns, T value = T{})
+        : planes_(planes), rows_(rows), columns_(columns), values_(planes * rows * columns, value) {}
+
+    [[nodiscard]] std::size_t planes() const { return planes_; }
+    [[nodiscard]] std::size_t rows() const { return rows_; }
+    [[nodiscard]] std::size_t columns() const { return columns_; }
+    [[nodiscard]] std::size_t size() const { return values_.size(); }
+    [[nodiscard]] bool empty() const { return values_.empty(); }
+    [[nodiscard]] T* data() { return values_.data(); }
+    [[nodiscard]] const T* data() const { return values_.data(); }
+    [[nodiscard]] T& operator()(std::size_t plane, std::size_t row, std::size_t column) {
+        return values_[(plane * rows_ + row) * columns_ + column];
+    }
+    [[nodiscard]] const T& operator()(std::size_t plane, std::size_t row, std::size_t column) const {
+        return values_[(plane * rows_ + row) * columns_ + column];
+    }
+    [[nodiscard]] std::vector<T>& values() { return values_; }
+    [[nodiscard]] const std::vector<T>& values() const { return values_; }
+
+private:
+    std::size_t planes_ = 0;
+    std::size_t rows_ = 0;
+    std::size_t columns_ = 0;
+    std::vector<T> values_;
+};
+
+} // namespace patchlight

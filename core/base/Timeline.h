@@ -1,0 +1,82 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace patchlight {
+
+/// What a named range is about; shown in traces beside the name. -1: not said.
+struct RangeTags {
+    int bundle = -1;
+    int step = -1;    ///< first wavelength step of a batch, or a patch's step
+    int patches = -1; ///< patches in a batch
+};
+
+/// One finished range.
+struct RangeRecord {
+    const char* name = nullptr; ///< static string
+    std::int64_t start = 0;     ///< ns since the timeline's origin
+    std::int64_t duration = 0;  ///< ns
+    int lane = 0;               ///< thread or stream, numbered in order of appearance
+    RangeTags tags;
+};
+
+/// Collects the named ranges of a run. Ranges on one lane nest; any number of threads may record at once.
+class Timeline {
+public:
+    Timeline();
+    ~Timeline();
+    Timeline(const Timeline&) = delete;
+    Timeline& operator=(const Timeline&) = delete;
+
+    /// ns since this timeline was made.
+    [[nodiscard]] std::int64_t now() const;
+    void record(const char* name, std::int64_t start, std::int64_t duration, const RangeTags& tags);
+    /// All ranges so far, by lane and then by start. Call when no range is open.
+    [[nodiscard]] std::vector<RangeRecord> records() const;
+    /// Chrome trace JSON (ts, dur in microseconds with fractions, one tid a lane), as Perfetto opens it.
+    void writeChromeTrace(std::ostream& out, std::string_view processName) const;
+
+private:
+    struct Lane;
+    Lane& laneOfThisThread();
+    std::chrono::steady_clock::time_point origin_;
+    std::uint64_t id_;
+    mutable std::mutex mutex_;
+    std::vector<std::unique_ptr<Lane>> lanes_;
+};
+
+/// A named range: from construction to destruction, in the timeline (where there is one) and as an NVTX range (where built in).
+/// `name` must be a string literal.
+class NamedRange {
+public:
+    NamedRange(Timeline* timeline, const char* name, RangeTags tags = {});
+    ~NamedRange();
+    NamedRange(const NamedRange&) = delete;
+    NamedRange& operator=(const NamedRange&) = delete;
+
+private:
+    Timeline* timeline_;
+    const char* name_;
+    RangeTags tags_;
+    std::int64_t start_ = 0;
+};
+
+/// Totals of one name, for tables and the bench.
+struct RangeSummary {
+    std::string name;
+    std::int64_t calls = 0;
+    double totalSeconds = 0; ///< summed over lanes
+    double selfSeconds = 0;  ///< without the ranges inside
+};
+
+/// Sums ranges by name, in order of first appearance.
+[[nodiscard]] std::vector<RangeSummary> summarize(const std::vector<RangeRecord>& records);
+
+} // namespace patchlight

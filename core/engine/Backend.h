@@ -1,0 +1,65 @@
+#pragma once
+
+#include "core/engine/PatchResult.h"
+#include "core/engine/Plan.h"
+#include "core/image/CcdImage.h"
+
+#include <memory>
+#include <string>
+
+namespace patchlight {
+
+class Timeline;
+struct ExtractedFrame;
+
+/// What a backend is given of one frame. Everything outlives the FrameJob made from it.
+struct FrameInput {
+    CcdView ccd;
+    PsfView psf;
+    const Plan* plan = nullptr;
+    Timeline* timeline = nullptr; ///< may be null
+};
+
+/// Where a backend writes: per-patch rows of the frame (core bins only, so that no two patches write the same element) and one
+/// report a patch at [subbundle * plan.nsteps + step].
+struct FrameOutput {
+    ExtractedFrame* frame = nullptr;
+    PatchReport* reports = nullptr;
+};
+
+/// One frame being extracted on one backend. run() may be called from several threads at once, with different lanes; results
+/// depend neither on the lane, nor on how patches are grouped into batches, nor on the order of calls.
+class FrameJob {
+public:
+    virtual ~FrameJob() = default;
+    FrameJob() = default;
+    FrameJob(const FrameJob&) = delete;
+    FrameJob& operator=(const FrameJob&) = delete;
+
+    /// How many calls of run() make sense at the same time (threads, streams); lanes are 0 .. lanes() - 1.
+    [[nodiscard]] virtual int lanes() const = 0;
+    /// Extracts all patches of a batch into `output`: flux, ivar, xflux in photons per bin.
+    virtual void run(const Batch& batch, int lane, const FrameOutput& output) = 0;
+    /// Extracts one patch and keeps all that was computed on the way.
+    [[nodiscard]] virtual PatchDetail inspect(const Patch& patch) = 0;
+};
+
+/// A way to run the engine: the CPU, a GPU.
+class Backend {
+public:
+    virtual ~Backend() = default;
+    Backend() = default;
+    Backend(const Backend&) = delete;
+    Backend& operator=(const Backend&) = delete;
+
+    /// "cpu", "cuda".
+    [[nodiscard]] virtual std::string name() const = 0;
+    /// One line for the log: device, threads, instruction set.
+    [[nodiscard]] virtual std::string description() const = 0;
+    /// Wavelength steps a batch should have for this plan.
+    [[nodiscard]] virtual int batchSteps(const Plan& plan) const = 0;
+    /// @param lanes how many threads will call run(); 0: as many as the backend finds useful
+    [[nodiscard]] virtual std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) = 0;
+};
+
+} // namespace patchlight

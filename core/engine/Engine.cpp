@@ -1,0 +1,205 @@
+#include "core/engine/Engine.h"
+
+#include "core/base/Error.h"
+#include "core/base/Timeline.h"
+#include "core/psf/GaussHermite.h"
+#include "core/psf/Psf.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include <asio/post.hpp>
+#include <asio/thread_pool.hpp>
+
+namespace patchlight {
+
+namespace {
+
+int threadCount(const RunControl& control) {
+    return control.threads > 0 ? control.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+/// Calls body(index, lane) for index 0 .. count - 1 on `lanes` threads. Stops early on a request or on the first exception, which
+/// is thrown again here; @throws Cancelled
+void parallelFor(int count, int lanes, const std::stop_token& stop, const std::function<void(int, int)>& body) {
+    std::atomic<int> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error;
+    std::mutex mutex;
+    const auto work = [&](int lane) {
+        try {
+            while (!failed.load() && !stop.stop_requested()) {
+                const int index = next.fetch_add(1);
+                if (index >= count) return;
+                body(index, lane);
+            }
+        } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!error) error = std::current_exception();
+            failed = true;
+        }
+    };
+    lanes = std::max(1, std::min(lanes, count));
+    if (lanes == 1) {
+        work(0);
+    } else {
+        asio::thread_pool pool(static_cast<std::size_t>(lanes));
+        for (int lane = 0; lane < lanes; ++lane) asio::post(pool, [&work, lane] { work(lane); });
+        pool.join();
+    }
+    if (error) std::rethrow_exception(error);
+    if (stop.stop_requested()) throw Cancelled();
+}
+
+ExtractedFrame emptyFrame(const Plan& plan) {
+    const auto nspec = static_cast<std::size_t>(plan.nspec);
+    const auto nwave = static_cast<std::size_t>(plan.grid.nwave);
+    ExtractedFrame frame;
+    frame.specmin = plan.specmin;
+    frame.wavelength.resize(nwave);
+    for (std::size_t i = 0; i < nwave; ++i) frame.wavelength[i] = plan.grid.outputWavelength(static_cast<int>(i));
+    for (Array2<double>* values :
+         {&frame.flux, &frame.ivar, &frame.chi2pix, &frame.pixmaskFraction, &frame.fluxweight, &frame.xflux})
+        *values = Array2<double>(nspec, nwave);
+    frame.mask = Array2<std::uint32_t>(nspec, nwave);
+    frame.resolution = Array3<double>(nspec, static_cast<std::size_t>(2 * plan.ndiag + 1), nwave);
+    return frame;
+}
+
+/// Median as NumPy defines it (the mean of the middle two for an even count); 0 for none. Reorders `values`.
+double median(std::vector<double>& values) {
+    if (values.empty()) return 0.0;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    if (values.size() % 2 == 1) return *middle;
+    return 0.5 * (*middle + *std::max_element(values.begin(), middle));
+}
+
+} // namespace
+
+ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& psf, const Plan& plan,
+                              const RunControl& control) {
+    const auto start = std::chrono::steady_clock::now();
+    const NamedRange range(control.timeline, "extract frame");
+    ExtractionResult result;
+    result.frame = emptyFrame(plan);
+    result.reports.resize(static_cast<std::size_t>(plan.patchCount()));
+
+    const FrameInput input{ccd, psf.view(), &plan, control.timeline};
+    const std::vector<Batch> batches =
+        makeBatches(plan, control.batchSteps > 0 ? control.batchSteps : backend.batchSteps(plan));
+    const std::unique_ptr<FrameJob> job = backend.begin(input, threadCount(control));
+    const FrameOutput output{&result.frame, result.reports.data()};
+
+    std::mutex progressMutex;
+    Progress progress;
+    progress.patchesTotal = plan.patchCount();
+    parallelFor(static_cast<int>(batches.size()), job->lanes(), control.stop, [&](int index, int lane) {
+        const Batch& batch = batches[static_cast<std::size_t>(index)];
+        job->run(batch, lane, output);
+        if (control.progress) {
+            const std::lock_guard lock(progressMutex);
+            progress.patchesDone += batch.subbundles.count() * batch.steps.count();
+            progress.batch = batch;
+            control.progress(progress);
+        }
+    });
+
+    const NamedRange finish(control.timeline, "finish frame");
+    const double step = plan.grid.step();
+    for (double& value : result.frame.flux.values()) value /= step;
+    for (double& value : result.frame.ivar.values()) value *= step * step;
+    markBad2dFit(result.frame);
+    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+}
+
+PatchDetail extractPatch(Backend& backend, const CcdView& ccd, const Psf& psf, const Plan& plan, const Patch& patch,
+                         Timeline* timeline) {
+    const FrameInput input{ccd, psf.view(), &plan, timeline};
+    return backend.begin(input, 1)->inspect(patch);
+}
+
+void markBad2dFit(ExtractedFrame& frame, double factor) {
+    const std::size_t nspec = frame.nspec();
+    const std::size_t nwave = frame.nwave();
+    std::vector<double> values;
+    std::vector<double> ofFiber(nspec);
+    for (std::size_t s = 0; s < nspec; ++s) {
+        values.clear();
+        for (std::size_t j = 0; j < nwave; ++j)
+            if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
+        ofFiber[s] = median(values);
+    }
+    for (std::size_t j = 0; j < nwave; ++j) {
+        values.clear();
+        for (std::size_t s = 0; s < nspec; ++s)
+            if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
+        const double ofWavelength = median(values);
+        for (std::size_t s = 0; s < nspec; ++s) {
+            if (!(frame.ivar(s, j) > 0.0)) continue;
+            const double chi2pix = frame.chi2pix(s, j);
+            if (chi2pix > factor * ofWavelength && chi2pix > factor * ofFiber[s])
+                frame.mask(s, j) |= static_cast<std::uint32_t>(SpecMaskBit::Bad2dFit);
+        }
+    }
+}
+
+std::vector<float> paintModel(const ExtractedFrame& frame, const Psf& psf, const Plan& plan, int nx, int ny,
+                              const RunControl& control) {
+    const NamedRange range(control.timeline, "model image");
+    const PsfView view = psf.view();
+    const bool reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
+    const int nspec = static_cast<int>(frame.nspec());
+    const int nwave = static_cast<int>(frame.nwave());
+    const int stampX = view.stampX();
+    const int stampY = view.stampY();
+    const double step = plan.grid.step();
+
+    Array2<int> rows(frame.nspec(), frame.nwave());
+    for (int s = 0; s < nspec; ++s)
+        for (int j = 0; j < nwave; ++j)
+            rows(static_cast<std::size_t>(s), static_cast<std::size_t>(j)) = spotCorner(
+                view.type, traceY(view, plan.specmin + s, plan.grid.wavelength(plan.grid.pad + j)), view.hsizeY);
+
+    // Stripes of rows, each painted by one thread in a fixed order.
+    constexpr int stripeRows = 64;
+    const int stripes = (ny + stripeRows - 1) / stripeRows;
+    std::vector<float> model(static_cast<std::size_t>(nx) * static_cast<std::size_t>(ny));
+    parallelFor(stripes, threadCount(control), control.stop, [&](int stripe, int) {
+        const NamedRange stripeRange(control.timeline, "model stripe");
+        const int y0 = stripe * stripeRows;
+        const int y1 = std::min(ny, y0 + stripeRows);
+        std::vector<double> sum(static_cast<std::size_t>(nx) * static_cast<std::size_t>(y1 - y0));
+        std::vector<double> stamp(static_cast<std::size_t>(stampX) * static_cast<std::size_t>(stampY));
+        for (int s = 0; s < nspec; ++s) {
+            const auto row = static_cast<std::size_t>(s);
+            for (int j = 0; j < nwave; ++j) {
+                const auto column = static_cast<std::size_t>(j);
+                const int corner = rows(row, column);
+                const double flux = reconvolved ? frame.flux(row, column) * step : frame.xflux(row, column);
+                if (corner >= y1 || corner + stampY <= y0 || flux == 0.0) continue;
+                int cornerX = 0;
+                int cornerY = 0;
+                evaluateSpot(view, plan.specmin + s, plan.grid.wavelength(plan.grid.pad + j), plan.options.psfTail,
+                             stamp.data(), cornerX, cornerY);
+                const int firstX = std::max(0, cornerX);
+                const int lastX = std::min(nx, cornerX + stampX);
+                for (int y = std::max(y0, cornerY); y < std::min(y1, cornerY + stampY); ++y) {
+                    const double* from = stamp.data() + static_cast<std::ptrdiff_t>(y - cornerY) * stampX;
+                    double* to = sum.data() + static_cast<std::ptrdiff_t>(y - y0) * nx;
+                    for (int x = firstX; x < lastX; ++x) to[x] += flux * from[x - cornerX];
+                }
+            }
+        }
+        float* target = model.data() + static_cast<std::size_t>(y0) * static_cast<std::size_t>(nx);
+        for (std::size_t p = 0; p < sum.size(); ++p) target[p] = static_cast<float>(sum[p]);
+    });
+    return model;
+}
+
+} // namespace patchlight

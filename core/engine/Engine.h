@@ -1,0 +1,59 @@
+#pragma once
+
+#include "core/engine/Backend.h"
+#include "core/frame/ExtractedFrame.h"
+
+#include <cstdint>
+#include <functional>
+#include <stop_token>
+#include <vector>
+
+namespace patchlight {
+
+class Psf;
+
+/// Progress of a run, told between batches. Called from worker threads, one call at a time.
+struct Progress {
+    int patchesDone = 0;
+    int patchesTotal = 0;
+    Batch batch; ///< the one just finished
+};
+
+/// How to run, as opposed to what to compute: nothing here changes a result.
+struct RunControl {
+    int threads = 0;    ///< 0: all cores
+    int batchSteps = 0; ///< wavelength steps a batch; 0: the backend's choice
+    std::stop_token stop;
+    std::function<void(const Progress&)> progress;
+    Timeline* timeline = nullptr;
+};
+
+/// A frame and how each of its patches fared.
+struct ExtractionResult {
+    ExtractedFrame frame;
+    std::vector<PatchReport> reports; ///< [subbundle][step]
+    double seconds = 0;               ///< wall time of the extraction
+};
+
+/// Extracts the spectra of a plan: batches on the backend's lanes, then units per Angstrom and the frame's masks.
+/// The frame's header, fibermap and scores are left to the caller. @throws Cancelled, Error
+[[nodiscard]] ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& psf, const Plan& plan,
+                                            const RunControl& control = {});
+
+/// Extracts one patch with its intermediates.
+[[nodiscard]] PatchDetail extractPatch(Backend& backend, const CcdView& ccd, const Psf& psf, const Plan& plan,
+                                       const Patch& patch, Timeline* timeline = nullptr);
+
+/// Paints the model image of an extracted frame (its xflux or flux times spots), float32 [ny][nx], electrons.
+/// Rows are painted in stripes, so that the result does not depend on the number of threads.
+[[nodiscard]] std::vector<float> paintModel(const ExtractedFrame& frame, const Psf& psf, const Plan& plan, int nx,
+                                            int ny, const RunControl& control = {});
+
+/// How far above the medians over fibers and over wavelengths a bin's chi2pix must be to be marked BAD2DFIT.
+inline constexpr double bad2dFitFactor = 5.0;
+
+/// Adds BAD2DFIT to the MASK of a frame: chi2pix above `factor` times the median over fibers at that wavelength and `factor` times
+/// the median over wavelengths of that fiber; medians over bins with ivar > 0. Needs the whole frame.
+void markBad2dFit(ExtractedFrame& frame, double factor = bad2dFitFactor);
+
+} // namespace patchlight

@@ -1,0 +1,168 @@
+#include "core/engine/Plan.h"
+
+#include "core/base/Error.h"
+#include "core/psf/GaussHermite.h"
+#include "core/psf/Psf.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+namespace patchlight {
+
+namespace {
+
+constexpr double defaultStep = 0.8;  // Angstrom, desispec's default
+constexpr double domainMargin = 5.0; // Angstrom, specter's rule
+
+WavelengthGrid makeGrid(const Psf& psf, const ExtractionOptions& options, double barycentricFactor) {
+    const WavelengthRange range =
+        options.wavelength.value_or(WavelengthRange{psf.wavemin(), psf.wavemax(), defaultStep});
+    WavelengthGrid grid;
+    grid.wmin = range.wmin;
+    grid.dw = range.dw;
+    // wmin, wmin + dw, ... <= wmax + dw/2; the small number forgives rounding of the quotient.
+    grid.nwave = static_cast<int>(std::floor((range.wmax - range.wmin) / range.dw + 0.5 + 1e-9)) + 1;
+    grid.pad = options.wavepad + static_cast<int>(options.wavepad * options.wavepadFrac);
+    grid.nwavestep = options.nwavestep;
+    grid.scale = barycentricFactor;
+
+    const double first = grid.wavelength(grid.pad);
+    const double last = grid.wavelength(grid.pad + grid.nwave - 1);
+    if (first < psf.wavemin() - domainMargin || last > psf.wavemax() + domainMargin)
+        throw Error(fmt::format("--wavelength: {:.2f} to {:.2f} Angstrom lies more than {:g} Angstrom outside the "
+                                "domain of the PSF {}, {:.2f} to {:.2f}",
+                                first, last, domainMargin, psf.path, psf.wavemin(), psf.wavemax()));
+    return grid;
+}
+
+} // namespace
+
+std::vector<int> splitBundle(int count, int parts) {
+    parts = std::min(parts, count);
+    if (parts <= 0) return {};
+    std::vector<int> sizes(static_cast<std::size_t>(parts), count / parts);
+    int larger = count % parts;
+    // The larger parts go to the edges first, where only one spectrum of padding is added: first, last, second, third, ...
+    if (larger > 0) {
+        ++sizes.front();
+        --larger;
+    }
+    if (larger > 0) {
+        ++sizes.back();
+        --larger;
+    }
+    for (std::size_t i = 1; larger > 0; ++i, --larger) ++sizes[i];
+    return sizes;
+}
+
+Plan makePlan(const Psf& psf, const ExtractionOptions& options, double barycentricFactor) {
+    validate(options);
+    Plan plan;
+    plan.options = options;
+    plan.grid = makeGrid(psf, options, barycentricFactor);
+    plan.ndiag = psf.hsizeY;
+    plan.psferr = options.psferr.value_or(psf.psferr);
+    plan.specmin = options.specmin;
+    if (options.specmin >= psf.nspec)
+        throw UsageError(fmt::format("--specmin: spectrum {} asked for, the PSF {} holds 0 to {}", options.specmin,
+                                     psf.path, psf.nspec - 1));
+    plan.nspec = options.nspec == 0 ? psf.nspec - options.specmin : options.nspec;
+    if (plan.nspec > psf.nspec - options.specmin)
+        throw UsageError(fmt::format("--nspec: spectra {} to {} asked for, the PSF {} holds 0 to {}", options.specmin,
+                                     static_cast<long>(options.specmin) + plan.nspec - 1, psf.path, psf.nspec - 1));
+    plan.nsteps = (plan.grid.nwave + options.nwavestep - 1) / options.nwavestep;
+
+    const IndexRange wanted{plan.specmin, plan.specmin + plan.nspec};
+    // Bundles are physical: fiber / bundlesize. The first and the last one of a PSF may be incomplete.
+    int first = 0;
+    while (first < psf.nspec) {
+        const int bundle = (psf.fibermin + first) / options.bundlesize;
+        const int last = std::min(psf.nspec, (bundle + 1) * options.bundlesize - psf.fibermin);
+        int start = first;
+        for (const int size : splitBundle(last - first, options.nsubbundles)) {
+            Subbundle sub;
+            sub.bundle = bundle;
+            sub.core = {start, start + size};
+            sub.padded = {std::max(first, start - 1), std::min(last, start + size + 1)};
+            if (sub.core.first < wanted.last && sub.core.last > wanted.first) plan.subbundles.push_back(sub);
+            start += size;
+        }
+        first = last;
+    }
+    return plan;
+}
+
+Patch Plan::patch(int subbundle, int step) const {
+    const Subbundle& sub = subbundles[static_cast<std::size_t>(subbundle)];
+    Patch patch;
+    patch.subbundle = subbundle;
+    patch.step = step;
+    patch.spectra = sub.padded;
+    patch.core = sub.core;
+    patch.coreBins = {grid.pad + step * grid.nwavestep, grid.pad + (step + 1) * grid.nwavestep};
+    patch.bins = {patch.coreBins.first - grid.pad, patch.coreBins.last + grid.pad};
+    patch.keepBins = {patch.coreBins.first, std::min(patch.coreBins.last, grid.pad + grid.nwave)};
+    return patch;
+}
+
+Patch Plan::patchAt(int spectrum, int core) const {
+    if (core < 0 || core >= grid.nwave)
+        throw UsageError(fmt::format("wavelength index {} is outside the grid of {} wavelengths", core, grid.nwave));
+    for (std::size_t i = 0; i < subbundles.size(); ++i)
+        if (subbundles[i].core.contains(spectrum)) return patch(static_cast<int>(i), core / grid.nwavestep);
+    throw UsageError(
+        fmt::format("spectrum {} is not among those to extract, {} to {}", spectrum, specmin, specmin + nspec - 1));
+}
+
+std::vector<Batch> makeBatches(const Plan& plan, int steps) {
+    std::vector<Batch> batches;
+    const int total = static_cast<int>(plan.subbundles.size());
+    for (int first = 0; first < total;) {
+        int last = first + 1;
+        while (last < total && plan.subbundles[static_cast<std::size_t>(last)].bundle ==
+                                   plan.subbundles[static_cast<std::size_t>(first)].bundle)
+            ++last;
+        for (int step = 0; step < plan.nsteps; step += steps)
+            batches.push_back({{first, last}, {step, std::min(plan.nsteps, step + steps)}});
+        first = last;
+    }
+    return batches;
+}
+
+PixelWindow patchWindow(const PsfView& psf, const Patch& patch, const SpotCorners& corners, double pixpadFrac, int nx,
+                        int ny) {
+    constexpr int largest = std::numeric_limits<int>::max();
+    constexpr int smallest = std::numeric_limits<int>::min();
+    int xmin = largest;
+    int xmax = smallest;
+    int ypadmin = largest;
+    int ypadmax = smallest;
+    int ymin = largest;
+    int ymax = smallest;
+    for (int spectrum = patch.spectra.first; spectrum < patch.spectra.last; ++spectrum) {
+        for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
+            const std::size_t i = corners.index(spectrum, bin);
+            const int x = corners.x[i];
+            const int y = corners.y[i];
+            xmin = std::min(xmin, x);
+            xmax = std::max(xmax, x + psf.stampX());
+            ypadmin = std::min(ypadmin, y);
+            ypadmax = std::max(ypadmax, y + psf.stampY());
+            if (patch.coreBins.contains(bin)) {
+                ymin = std::min(ymin, y);
+                ymax = std::max(ymax, y + psf.stampY());
+            }
+        }
+    }
+    const int ylo = ypadmin + static_cast<int>((ymin - ypadmin) * (1.0 - pixpadFrac));
+    const int yhi = ypadmin + static_cast<int>((ymax - ypadmin) + (ypadmax - ymax) * pixpadFrac);
+    PixelWindow window;
+    window.x = {std::max(0, xmin), std::min(nx, xmax)};
+    window.y = {std::max(0, ylo), std::min(ny, yhi)};
+    return window;
+}
+
+} // namespace patchlight

@@ -1,0 +1,118 @@
+#pragma once
+
+#include "core/engine/Options.h"
+#include "core/psf/PsfView.h"
+
+#include <vector>
+
+namespace patchlight {
+
+class Psf;
+
+/// Half-open range of indices [first, last).
+struct IndexRange {
+    int first = 0;
+    int last = 0;
+    [[nodiscard]] int count() const { return last > first ? last - first : 0; }
+    [[nodiscard]] bool empty() const { return last <= first; }
+    [[nodiscard]] bool contains(int index) const { return index >= first && index < last; }
+    bool operator==(const IndexRange&) const = default;
+};
+
+/// The wavelengths of an extraction: nwave core bins, with `pad` bins below and `pad` + nwavestep bins above, so that the last
+/// patch is as wide as the others. A *bin* index counts the padded grid: bin = pad + core index.
+struct WavelengthGrid {
+    double wmin = 0; ///< of core index 0, Angstrom
+    double dw = 0;   ///< Angstrom
+    int nwave = 0;   ///< core bins
+    int pad = 0;
+    int nwavestep = 0;
+    double scale = 1; ///< the barycentric factor that wavelengths are divided by before they meet the PSF
+
+    [[nodiscard]] int nbins() const { return nwave + 2 * pad + nwavestep; }
+    /// Wavelength as written to the output, Angstrom.
+    [[nodiscard]] double outputWavelength(int core) const { return wmin + core * dw; }
+    /// Wavelength handed to the PSF, Angstrom.
+    [[nodiscard]] double wavelength(int bin) const { return (wmin + (bin - pad) * dw) / scale; }
+    /// Step of the wavelengths handed to the PSF, Angstrom: what flux per bin is divided by.
+    [[nodiscard]] double step() const { return dw / scale; }
+};
+
+/// Spectra extracted together: a part of a bundle, and one more spectrum on each side except at the bundle's edge.
+struct Subbundle {
+    int bundle = 0;    ///< physical bundle: spectrum / bundlesize
+    IndexRange core;   ///< spectra kept
+    IndexRange padded; ///< spectra extracted
+};
+
+/// Pixels of a patch: columns [x.first, x.last), rows [y.first, y.last), trimmed to the CCD.
+struct PixelWindow {
+    IndexRange x;
+    IndexRange y;
+    [[nodiscard]] bool empty() const { return x.empty() || y.empty(); }
+    bool operator==(const PixelWindow&) const = default;
+};
+
+/// One subbundle x nwavestep wavelengths, with padding.
+struct Patch {
+    int subbundle = 0;   ///< index into Plan::subbundles
+    int step = 0;        ///< index along wavelength
+    IndexRange spectra;  ///< with padding
+    IndexRange core;     ///< spectra kept
+    IndexRange bins;     ///< padded-grid bins extracted
+    IndexRange coreBins; ///< padded-grid bins of the nwavestep core wavelengths (pixel window, chi2)
+    IndexRange keepBins; ///< those of coreBins that exist in the output: fewer in the last patch
+};
+
+/// A batch: what a backend extracts in one call. All subbundles of one bundle x consecutive wavelength steps, so that the spots
+/// which neighbouring patches share are evaluated once.
+struct Batch {
+    IndexRange subbundles; ///< of Plan::subbundles, all of one bundle
+    IndexRange steps;
+};
+
+/// Where everything is: the wavelength grid, the subbundles, the patches. Cheap to make; holds no pixels.
+struct Plan {
+    ExtractionOptions options;
+    WavelengthGrid grid;
+    int specmin = 0; ///< first spectrum asked for
+    int nspec = 0;   ///< spectra asked for
+    int nsteps = 0;  ///< patches along wavelength
+    int ndiag = 0;   ///< diagonals of the resolution kept each side: HSIZEY
+    double psferr = 0;
+    std::vector<Subbundle> subbundles; ///< those that hold a spectrum asked for, in order
+
+    [[nodiscard]] int patchCount() const { return static_cast<int>(subbundles.size()) * nsteps; }
+    [[nodiscard]] Patch patch(int subbundle, int step) const;
+    /// The patch that holds a spectrum at a core wavelength index. @throws UsageError where none does
+    [[nodiscard]] Patch patchAt(int spectrum, int core) const;
+};
+
+/// Plans an extraction. @param barycentricFactor 1, or the factor that output wavelengths are divided by.
+/// @throws UsageError for spectra that the PSF does not hold; Error for wavelengths more than 5 Angstrom outside its domain.
+[[nodiscard]] Plan makePlan(const Psf& psf, const ExtractionOptions& options, double barycentricFactor = 1.0);
+
+/// Cuts `count` spectra into `parts` as equal as can be, the smaller ones not at the edges where possible: sizes in order.
+/// parts > count gives `count` parts of one.
+[[nodiscard]] std::vector<int> splitBundle(int count, int parts);
+
+/// Cuts the plan into batches of at most `steps` wavelength steps.
+[[nodiscard]] std::vector<Batch> makeBatches(const Plan& plan, int steps);
+
+/// Corners of the spots of a range of spectra x bins.
+struct SpotCorners {
+    IndexRange spectra;
+    IndexRange bins;
+    std::vector<int> x; ///< [spectra][bins], column of the spot's first pixel
+    std::vector<int> y; ///< [spectra][bins], row of the spot's first pixel
+    [[nodiscard]] std::size_t index(int spectrum, int bin) const {
+        return static_cast<std::size_t>(spectrum - spectra.first) * static_cast<std::size_t>(bins.count()) +
+               static_cast<std::size_t>(bin - bins.first);
+    }
+};
+
+/// Pixel window of a patch, from the corners of its spots (docs/method.md, "Pixel window"), trimmed to a CCD of nx x ny.
+[[nodiscard]] PixelWindow patchWindow(const PsfView& psf, const Patch& patch, const SpotCorners& corners,
+                                      double pixpadFrac, int nx, int ny);
+
+} // namespace patchlight
