@@ -20,11 +20,11 @@ struct FitsTable {
     std::vector<std::uint8_t> bytes; ///< [rowCount][rowBytes]
     std::vector<std::uint8_t> heap;  ///< PCOUNT bytes behind the rows: variable-length arrays; nearly always empty
 
-    [[nodiscard]] bool hasColumn(std::string_view column) const;
+    [[nodiscard]] bool hasColumn(std::string_view columnName) const;
     /// Column values converted, [rowCount][elements a row] (texts: one a row); an Error names the table, the column and its TFORM where the type does not fit.
-    [[nodiscard]] std::vector<std::int64_t> integers(std::string_view column) const;
-    [[nodiscard]] std::vector<double> numbers(std::string_view column) const;
-    [[nodiscard]] std::vector<std::string> texts(std::string_view column) const;
+    [[nodiscard]] std::vector<std::int64_t> integers(std::string_view columnName) const;
+    [[nodiscard]] std::vector<double> numbers(std::string_view columnName) const;
+    [[nodiscard]] std::vector<std::string> texts(std::string_view columnName) const;
     /// The same table with rows [first, first + count) only.
     [[nodiscard]] FitsTable selectRows(std::size_t first, std::size_t count) const;
 };

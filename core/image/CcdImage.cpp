@@ -1,0 +1,115 @@
+#include "core/image/CcdImage.h"
+
+#include "core/base/Error.h"
+#include "core/io/FitsFile.h"
+
+#include <array>
+#include <cmath>
+#include <new>
+#include <utility>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace patchlight {
+
+namespace {
+
+/// Reads a plane of the image: `name` with the shape of IMAGE.
+template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
+    if (!hdu.isImage(2) || hdu.shape[0] != nx || hdu.shape[1] != ny)
+        file.fail(hdu, fmt::format("{} pixels, {} x {} expected as in IMAGE", hdu.shapeText(), nx, ny));
+    try {
+        std::vector<T> values(file.pixelCount(hdu));
+        file.readImage(hdu, std::span<T>(values));
+        file.release(hdu);
+        return values;
+    } catch (const std::bad_alloc&) {
+        file.fail(hdu, fmt::format("not enough memory for {} pixels", hdu.shapeText()));
+    }
+}
+
+/// The header that belongs to the pixels: cards of IMAGE's HDU, and those of the primary where it is another one.
+FitsHeader imageHeader(const FitsFile& file, const FitsHdu& image) {
+    FitsHeader header = image.header;
+    if (image.index == 0) return header;
+    for (const std::string& card : file.hdus().front().header.cards()) {
+        const std::string keyword = card.substr(0, card.find_first_of(" ="));
+        const bool commentary = keyword.empty() || keyword == "COMMENT" || keyword == "HISTORY" ||
+                                keyword == "CONTINUE" || keyword == "HIERARCH";
+        if (!commentary && !FitsHeader::isStructural(card) && !header.has(keyword)) header.addCard(card);
+    }
+    return header;
+}
+
+bool isMasked(float pixel, float ivar, std::int32_t mask) {
+    return (static_cast<std::uint32_t>(mask) & ccdMaskedBits) != 0 || !(ivar > 0.0F) || !std::isfinite(pixel) ||
+           !std::isfinite(ivar);
+}
+
+void zeroMasked(std::vector<float>& pixels, std::vector<float>& weights, const std::vector<std::int32_t>& mask) {
+    const bool hasMask = !mask.empty();
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+        if (isMasked(pixels[i], weights[i], hasMask ? mask[i] : 0)) {
+            pixels[i] = 0.0F;
+            weights[i] = 0.0F;
+        }
+    }
+}
+
+void checkSizes(const CcdImage& image) {
+    const std::size_t expected = static_cast<std::size_t>(image.nx) * static_cast<std::size_t>(image.ny);
+    const auto check = [&](const char* name, std::size_t size, bool optional) {
+        if (size != expected && !(optional && size == 0))
+            throw Error(fmt::format("{}: {} has {} pixels, {} x {} expected",
+                                    image.path.empty() ? "image" : printable(image.path), name, size, image.nx,
+                                    image.ny));
+    };
+    check("IMAGE", image.pixels.size(), false);
+    check("IVAR", image.ivar.size(), false);
+    check("MASK", image.mask.size(), true);
+    check("READNOISE", image.readnoise.size(), true);
+}
+
+} // namespace
+
+WeightedPixels weightedPixels(const CcdImage& image) {
+    checkSizes(image);
+    WeightedPixels result{image.nx, image.ny, image.pixels, image.ivar};
+    zeroMasked(result.pixels, result.weights, image.mask);
+    return result;
+}
+
+WeightedPixels weightedPixels(CcdImage&& image) {
+    checkSizes(image);
+    WeightedPixels result{image.nx, image.ny, std::move(image.pixels), std::move(image.ivar)};
+    zeroMasked(result.pixels, result.weights, image.mask);
+    image.pixels.clear();
+    image.ivar.clear();
+    return result;
+}
+
+CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
+    FitsFile file(path, [&](const FitsHdu& hdu) { return hdu.name != "READNOISE" || options.readnoise; });
+    CcdImage image;
+    image.path = file.path();
+    const FitsHdu& main = file.requireMain("IMAGE");
+    constexpr std::int64_t largest =
+        100000; // pixels a side; keeps products of two sides inside what int loops can count
+    if (!main.isImage(2) || main.shape[0] > largest || main.shape[1] > largest)
+        file.fail(main, fmt::format("{}, an image of two axes with 1 to {} pixels a side expected", main.shapeText(),
+                                    largest));
+    image.nx = static_cast<int>(main.shape[0]);
+    image.ny = static_cast<int>(main.shape[1]);
+    image.header = imageHeader(file, main);
+    const FitsHdu& ivar = file.require("IVAR");
+    image.pixels = readPlane<float>(file, main, image.nx, image.ny);
+    image.ivar = readPlane<float>(file, ivar, image.nx, image.ny);
+    if (const FitsHdu* mask = file.find("MASK")) image.mask = readPlane<std::int32_t>(file, *mask, image.nx, image.ny);
+    if (const FitsHdu* readnoise = file.find("READNOISE"); readnoise != nullptr && options.readnoise)
+        image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny);
+    if (const FitsHdu* fibermap = file.find("FIBERMAP")) image.fibermap = file.readTable(*fibermap);
+    return image;
+}
+
+} // namespace patchlight
