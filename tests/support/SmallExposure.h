@@ -1,0 +1,81 @@
+#pragma once
+
+#include "core/engine/Plan.h"
+#include "core/image/CcdImage.h"
+#include "core/psf/GaussHermite.h"
+#include "core/psf/Psf.h"
+#include "core/simulate/Instrument.h"
+
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+/// A CCD image small enough for dense algebra: a few fibers of a PSF of DESI's shape with lines, a continuum and noise.
+namespace patchlight::test {
+
+struct SmallExposure {
+    Psf psf;
+    WeightedPixels pixels;
+    WavelengthRange range;
+};
+
+/// @param nspec, bundlesize  fibers
+inline SmallExposure smallExposure(int nspec = 10, int bundlesize = 5, int nx = 120, int ny = 200, unsigned seed = 1) {
+    simulate::InstrumentOptions instrument;
+    instrument.nspec = nspec;
+    instrument.bundlesize = bundlesize;
+    instrument.nx = nx;
+    instrument.ny = ny;
+    SmallExposure out;
+    out.psf = simulate::makePsf(simulate::completed(instrument));
+    out.range = simulate::defaultWavelengthRange(out.psf, 'r');
+    out.range.dw = 0.8;
+
+    std::vector<double> signal(static_cast<std::size_t>(nx) * static_cast<std::size_t>(ny), 0.0);
+    const PsfView view = out.psf.view();
+    std::vector<double> stamp(static_cast<std::size_t>(view.stampX() * view.stampY()));
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> uniform(0.0, 1.0);
+    for (int s = 0; s < nspec; ++s) {
+        for (double wave = out.range.wmin - 12; wave <= out.range.wmax + 12; wave += 0.8) {
+            double photons = 40.0 + 20.0 * std::sin(0.03 * wave + s);
+            if (uniform(random) < 0.03) photons += 3000.0 * uniform(random);
+            int cx = 0;
+            int cy = 0;
+            evaluateSpot(view, s, wave, true, stamp.data(), cx, cy);
+            for (int iy = 0; iy < view.stampY(); ++iy)
+                for (int ix = 0; ix < view.stampX(); ++ix) {
+                    const int x = cx + ix;
+                    const int y = cy + iy;
+                    if (x < 0 || y < 0 || x >= nx || y >= ny) continue;
+                    signal[static_cast<std::size_t>(y) * static_cast<std::size_t>(nx) + static_cast<std::size_t>(x)] +=
+                        photons * stamp[static_cast<std::size_t>(iy * view.stampX() + ix)];
+                }
+        }
+    }
+    out.pixels.nx = nx;
+    out.pixels.ny = ny;
+    out.pixels.pixels.resize(signal.size());
+    out.pixels.weights.resize(signal.size());
+    std::normal_distribution<double> normal;
+    for (std::size_t p = 0; p < signal.size(); ++p) {
+        const double variance = signal[p] + 9.0;
+        out.pixels.pixels[p] = static_cast<float>(signal[p] + std::sqrt(variance) * normal(random));
+        out.pixels.weights[p] = static_cast<float>(1.0 / variance);
+    }
+    return out;
+}
+
+/// Masks the pixels [x0, x1) x [y0, y1).
+inline void maskPixels(WeightedPixels& image, int x0, int x1, int y0, int y1) {
+    for (int y = std::max(0, y0); y < std::min(image.ny, y1); ++y)
+        for (int x = std::max(0, x0); x < std::min(image.nx, x1); ++x) {
+            const auto p =
+                static_cast<std::size_t>(y) * static_cast<std::size_t>(image.nx) + static_cast<std::size_t>(x);
+            image.weights[p] = 0.0F;
+            image.pixels[p] = 0.0F;
+        }
+}
+
+} // namespace patchlight::test
