@@ -1,0 +1,154 @@
+#pragma once
+
+#include "core/analysis/TruthSpectra.h"
+#include "core/base/Array.h"
+#include "core/frame/ExtractedFrame.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace patchlight {
+
+/// A bin of a frame.
+struct BinPosition {
+    int spectrum = 0;       ///< spectrum index (row of the PSF)
+    std::int64_t fiber = 0; ///< FIBER of the fibermap; the spectrum index where there is none
+    std::size_t row = 0;    ///< row in the (first) frame
+    std::size_t bin = 0;    ///< column in the (first) frame
+    double wavelength = 0;  ///< Angstrom, as written in the frame
+};
+
+/// How far one quantity of two frames differs.
+struct QuantityDifference {
+    std::string quantity;     ///< HDU: "FLUX", "IVAR", ...
+    std::string measure;      ///< in words, what `largest` and `median` are: "|A - B| / sigma"
+    std::size_t compared = 0; ///< elements
+    std::size_t unequal = 0;  ///< elements that are not the same number
+    double largest = 0;       ///< infinite where one side only is not finite
+    double median = 0;        ///< over all elements compared
+    double valueA = 0;        ///< at the largest difference
+    double valueB = 0;
+    BinPosition where; ///< of the largest difference
+    int diagonal = 0;  ///< RESOLUTION: row - column of the element with the largest difference
+};
+
+/// Bins that differ in one bit of MASK.
+struct MaskBitDifference {
+    int bit = 0;
+    std::string name;     ///< "SOMEBADPIX"; "bit 3" where it has no name
+    std::size_t both = 0; ///< bins with the bit in A and in B
+    std::size_t onlyA = 0;
+    std::size_t onlyB = 0;
+    BinPosition where; ///< of the first difference
+};
+
+/// A bin worth looking at.
+struct OutlierBin {
+    BinPosition where;
+    double valueA = 0; ///< flux, electron/Angstrom
+    double valueB = 0; ///< flux of the other frame, or the truth convolved with the resolution
+    double sigmas = 0; ///< (A - B) / sigma
+};
+
+struct FrameCompareOptions {
+    bool byRow = false;    ///< compare row by row, whatever spectra the frames say they hold
+    std::size_t worst = 5; ///< how many of the worst bins to list
+};
+
+/// Two frames side by side.
+///
+/// Differences of FLUX, IVAR, RESOLUTION and CHI2PIX are taken over the bins that have data (ivar > 0) in both frames. sigma is
+/// that of the frame that claims the smaller one.
+struct FrameComparison {
+    std::vector<std::string> notes; ///< what was left out of the comparison, and why
+    std::size_t nspec = 0;          ///< of the common part
+    std::size_t nwave = 0;
+    int specmin = 0;          ///< first spectrum of the common part (of A)
+    double wavemin = 0;       ///< Angstrom
+    double wavemax = 0;       ///< Angstrom
+    std::size_t dataBoth = 0; ///< bins with ivar > 0 in both
+    std::size_t dataOnlyA = 0;
+    std::size_t dataOnlyB = 0;
+    std::vector<QuantityDifference> differences;
+    std::vector<MaskBitDifference> maskBits; ///< bits that are set anywhere
+    std::size_t maskUnequal = 0;             ///< bins whose masks differ
+    std::vector<OutlierBin> worst; ///< largest differences of FLUX in sigma, the largest first; zeros left out
+
+    /// The difference of that name; null where it was not compared.
+    [[nodiscard]] const QuantityDifference* find(std::string_view quantity) const;
+};
+
+/// Compares the part that two frames have in common: spectra by their index, wavelengths where the grids coincide (to 1e-6 of a
+/// step). @param nameA, nameB  for notes and errors
+/// @throws Error where they have no spectrum or no wavelength in common
+[[nodiscard]] FrameComparison compareFrames(const ExtractedFrame& a, const ExtractedFrame& b, const std::string& nameA,
+                                            const std::string& nameB, const FrameCompareOptions& options = {});
+
+/// Mean and width of the pulls (flux - model) / sigma of some bins.
+struct PullStatistics {
+    std::size_t count = 0;
+    double mean = 0;
+    double sigma = 0;       ///< standard deviation about the mean
+    double robustSigma = 0; ///< 1.4826 times the median distance from the median
+    double smallest = 0;
+    double largest = 0;
+    std::size_t outliers = 0; ///< |pull| > 5
+};
+
+/// Statistics of some pulls, by two passes over them. Reorders the pulls.
+[[nodiscard]] PullStatistics pullStatistics(std::vector<double>& pulls);
+
+struct TruthCompareOptions {
+    std::optional<int> truthSpecmin; ///< spectrum index of the truth's row 0, where the file does not say
+    std::size_t worst = 5;           ///< how many of the worst bins to list
+};
+
+/// A frame against the truth: over bins with ivar > 0 and mask 0, away from the ends of the frame.
+struct TruthComparison {
+    std::vector<std::string> notes;
+    std::size_t nspec = 0;
+    int specmin = 0;
+    PullStatistics all;
+    /// The same by the signal-to-noise ratio of the model in a bin: below 1, 1-10, 10-100, above 100.
+    struct SignalClass {
+        double from = 0;
+        double to = 0; ///< infinite for the last
+        PullStatistics pulls;
+    };
+    std::vector<SignalClass> bySignal;
+    /// The spectra whose own mean and sigma are furthest from 0 and 1.
+    struct SpectrumExtreme {
+        int spectrum = 0;
+        std::int64_t fiber = 0;
+        double value = 0;
+    };
+    SpectrumExtreme worstMean;
+    SpectrumExtreme worstSigma;
+    std::size_t masked = 0;        ///< bins with data left out since their mask is not 0
+    std::size_t noData = 0;        ///< bins without data (ivar = 0)
+    std::size_t atEdges = 0;       ///< bins left out since the resolution reaches beyond the frame or the truth
+    std::vector<OutlierBin> worst; ///< largest |pull|, the largest first
+};
+
+/// Photons per Angstrom of a true spectrum in the bins of a grid: each sample of the truth is spread evenly over its own bin
+/// (half-way to its neighbours), photons are counted in the grid's bins (likewise) and divided by their width.
+/// Bins that the truth does not cover fully are NaN.
+/// @param grid  [n], Angstrom, increasing
+[[nodiscard]] std::vector<double> binTruth(const std::vector<double>& wavelength, const double* flux,
+                                           const std::vector<double>& grid);
+
+/// Applies the stored band of a resolution matrix: model_i = sum_j R_ij truth_j over the stored columns j.
+/// @param resolution  (s, k, j) = R_s[j - ndiag + k, j]; @param truth  [nwave]
+[[nodiscard]] std::vector<double> convolveWithResolution(const Array3<double>& resolution, std::size_t spectrum,
+                                                         const std::vector<double>& truth);
+
+/// Pulls of a frame against the truth, convolved with the frame's resolution. A frame with a barycentric correction is compared
+/// at WAVELENGTH / HELIOCOR. @throws Error where they have no spectrum or no wavelength in common
+[[nodiscard]] TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra& truth,
+                                               const std::string& frameName, const TruthCompareOptions& options = {});
+
+} // namespace patchlight
