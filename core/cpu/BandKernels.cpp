@@ -113,12 +113,18 @@ void SolveBand(const BandView& u, double* x) {
 double Overlap(const double* a, std::size_t strideA, const double* b, std::size_t strideB, int rows, int width) {
     const Tag d;
     const int lanes = static_cast<int>(hn::Lanes(d));
+    const int whole = width / lanes * lanes;
+    const auto tail = hn::FirstN(d, static_cast<std::size_t>(width - whole));
     auto sum = hn::Zero(d);
+    auto tailSum = hn::Zero(d);
     for (int row = 0; row < rows; ++row) {
-        for (int i = 0; i < width; i += lanes) sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+        for (int i = 0; i < whole; i += lanes) sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+        tailSum = hn::MulAdd(hn::LoadU(d, a + whole), hn::LoadU(d, b + whole), tailSum);
         a += strideA;
         b += strideB;
     }
+    // Past the width the rectangles hold other numbers: their products are dropped at the end.
+    sum = hn::Add(sum, hn::IfThenElseZero(tail, tailSum));
     return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 

@@ -41,7 +41,7 @@ void subtractGram(const double* x, std::size_t stride, const int* columns, int n
 void solveBand(const BandView& factor, double* x);
 
 /// Inner product of two pixel rectangles: sum over rows of a[row * strideA + i] * b[row * strideB + i], i < width.
-/// `a` must hold zeros, and `b` finite readable values, up to kernelPad elements past the width.
+/// Both must hold readable, finite values up to kernelPad elements past the width of the last row.
 [[nodiscard]] double overlap(const double* a, std::size_t strideA, const double* b, std::size_t strideB, int rows,
                              int width);
 

@@ -73,6 +73,7 @@ void PatchSolver::solve(const FrameInput& input, const SpotTile& tile, const Pat
         }
     } else {
         report_.status |= static_cast<std::uint32_t>(PatchStatus::NoPixels);
+        std::fill(prior_.begin(), prior_.end(), priorDiagonal(0.0, 0.0, plan.options.regularize));
     }
     {
         const NamedRange range(input.timeline, "quality", tags);
@@ -130,10 +131,8 @@ void PatchSolver::buildNormalEquations(const FrameInput& input, const SpotTile& 
     icov_.assign(size(nspec_ * nwave_) * stride + kernels::kernelPad, 0.0);
     if (window_.empty()) return;
 
-    // One spot times the weights, clipped to the window, in the middle of a stamp with zeros at both sides.
-    const std::size_t margin = size(nx);
-    const std::size_t weightedStride = size(3 * nx) + 2 * kernels::kernelPad;
-    weighted_.assign(weightedStride * size(ny), 0.0);
+    // One spot times the weights, zero outside the window.
+    weighted_.assign(size(nx) * size(ny) + kernels::kernelPad, 0.0);
     for (int w1 = 0; w1 < nwave_; ++w1) {
         for (int s1 = 0; s1 < nspec_; ++s1) {
             const int x1 = tile.cornerX(first + s1, bin0 + w1);
@@ -144,7 +143,7 @@ void PatchSolver::buildNormalEquations(const FrameInput& input, const SpotTile& 
             double ySum = 0.0;
             double weightSum = 0.0;
             for (int iy = 0; iy < ny; ++iy) {
-                double* row = weighted_.data() + size(iy) * weightedStride + margin;
+                double* row = weighted_.data() + size(iy) * size(nx);
                 if (iy < part.y0 || iy >= part.y1) {
                     std::fill(row, row + nx, 0.0);
                     continue;
@@ -172,14 +171,11 @@ void PatchSolver::buildNormalEquations(const FrameInput& input, const SpotTile& 
                     const int dy = tile.cornerY(first + s2, bin0 + w2) - y1;
                     if (std::abs(dx) >= nx || std::abs(dy) >= ny) continue;
                     const double* other = tile.stamp(first + s2, bin0 + w2);
-                    const int row1 = std::max(0, dy);
-                    const int rows = ny - std::abs(dy);
-                    const double* left = weighted_.data() + size(row1) * weightedStride + margin + dx;
-                    // Past the other stamp's row the product would see its next row, so there the first one must be zero: it is,
-                    // beyond its own right edge (dx >= 0), and to the left its zeros are read instead.
-                    const int width = dx >= 0 ? nx - dx : nx;
+                    // The rectangle that both stamps cover, in the coordinates of each.
+                    const double* left = weighted_.data() + size(std::max(0, dy) * nx + std::max(0, dx));
+                    const double* right = other + size(std::max(0, -dy) * nx + std::max(0, -dx));
                     band[bandIndex(s2, w2) - a] =
-                        kernels::overlap(left, weightedStride, other + (row1 - dy) * nx, size(nx), rows, width);
+                        kernels::overlap(left, size(nx), right, size(nx), ny - std::abs(dy), nx - std::abs(dx));
                 }
             }
         }
