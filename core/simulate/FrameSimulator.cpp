@@ -505,6 +505,8 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     FitsHeader& truthHeader = frame.truth.header;
     setExposureKeywords(truthHeader, options, sceneOptions.pointingRa, sceneOptions.pointingDec);
     setSimulationKeywords(truthHeader, options);
+    truthHeader.set("SPECMIN", 0, "spectrum index of the first row");
+    truthHeader.set("WAVESTEP", frame.truth.step, "[Angstrom] distance of the wavelengths");
     frame.truth.targets = makeTruthTable(scene, options);
     return frame;
 }
