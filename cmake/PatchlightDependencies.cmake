@@ -82,8 +82,8 @@ patchlight_feature_result(WINDOW "${missing}" "Qt ${Qt6_VERSION}, VTK ${VTK_VERS
 # CUDA. The toolkit is often installed outside PATH.
 set(missing "")
 if(NOT PATCHLIGHT_CUDA STREQUAL "OFF")
-    if(NOT EXISTS ${PROJECT_SOURCE_DIR}/gpu/CMakeLists.txt)
-        set(missing "its sources (gpu/) are not part of this version")
+    if(NOT EXISTS ${PROJECT_SOURCE_DIR}/gpu/CudaBackend.cu)
+        set(missing "its sources (gpu/CudaBackend.cu) are not part of this version: a stub says so to who asks for it")
     else()
         include(CheckLanguage)
         if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX} AND EXISTS /usr/local/cuda/bin/nvcc)

@@ -18,8 +18,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 
 namespace patchlight::commands {
@@ -112,14 +112,14 @@ void logReports(const ExtractionResult& result, const Plan& plan) {
 }
 
 void writeTrace(const std::string& path, const Timeline& timeline) {
-    AtomicFile file(path);
-    {
-        std::ofstream out(file.temporaryPath());
-        timeline.writeChromeTrace(out, "patchlight extract");
-        out.close();
-        if (!out) throw Error(fmt::format("{}: the trace could not be written (disk full?)", path));
-    }
-    file.commit();
+    std::ostringstream text;
+    timeline.writeChromeTrace(text, "patchlight extract");
+    writeFileAtomically(path, text.view());
+}
+
+FitsTable readFibermap(const std::string& path) {
+    const FitsFile file(path, [](const FitsHdu& hdu) { return hdu.name == "FIBERMAP"; });
+    return file.readTable(file.require("FIBERMAP"));
 }
 
 void runExtract(ExtractArguments& arguments) {
@@ -128,7 +128,7 @@ void runExtract(ExtractArguments& arguments) {
     const std::unique_ptr<Backend> backend = makeBackend(arguments.run.backend);
     // Find out that an output cannot be written before computing it.
     for (const std::string* path : {&arguments.output, &arguments.model, &arguments.trace})
-        if (!path->empty()) AtomicFile::checkWritable(*path);
+        if (!path->empty()) requireWritable(*path);
 
     Timeline timeline;
     Timeline* const ranges = arguments.trace.empty() ? nullptr : &timeline;
@@ -141,7 +141,7 @@ void runExtract(ExtractArguments& arguments) {
         return readCcdImage(arguments.input);
     }();
     requireSameSize(image, psf);
-    if (!arguments.fibermap.empty()) image.fibermap = readFitsTable(arguments.fibermap, "FIBERMAP");
+    if (!arguments.fibermap.empty()) image.fibermap = readFibermap(arguments.fibermap);
 
     double factor = 1.0;
     if (arguments.options.barycentricCorrection) {

@@ -75,7 +75,7 @@ void runPatch(PatchArguments& arguments) {
     if (byFiber == !arguments.xy.empty() || arguments.fiber.has_value() != arguments.wave.has_value())
         throw UsageError("say which patch: --fiber F --wave W, or --xy X,Y");
     const std::unique_ptr<Backend> backend = makeBackend(arguments.run.backend);
-    AtomicFile::checkWritable(arguments.output);
+    requireWritable(arguments.output);
 
     const Psf psf = readPsf(arguments.psf);
     CcdImage image = readCcdImage(arguments.input);
