@@ -521,9 +521,15 @@ FitsTable FitsFile::readTable(const FitsHdu& hdu) const {
     table.rowCount = static_cast<std::size_t>(hdu.rowCount);
     (void)fitsColumns(hdu.header, table.rowBytes, where(hdu)); // for the error
     const std::uint64_t rows = hdu.rowBytes * hdu.rowCount;
-    // A THEAP gap behind the rows is kept as part of the heap.
     table.bytes = readBytes(hdu, 0, rows);
-    table.heap = readBytes(hdu, rows, hdu.dataBytes - rows);
+    // Descriptors count from THEAP; a gap between rows and heap has no use.
+    const std::uint64_t space = hdu.dataBytes - rows;
+    const std::int64_t heapAt = hdu.header.integer("THEAP").value_or(static_cast<std::int64_t>(rows));
+    const std::uint64_t gap = static_cast<std::uint64_t>(heapAt) - rows;
+    if (heapAt < 0 || static_cast<std::uint64_t>(heapAt) < rows || gap > space)
+        fail(hdu, fmt::format("THEAP = {}, {} to {} expected", heapAt, rows, hdu.dataBytes));
+    table.heap = readBytes(hdu, rows + gap, space - gap);
+    table.header.remove("THEAP");
     return table;
 }
 

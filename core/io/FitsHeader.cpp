@@ -242,13 +242,13 @@ void FitsHeader::remove(std::string_view keyword) {
 }
 
 bool FitsHeader::isStructural(std::string_view card) {
-    static constexpr std::array<std::string_view, 49> whole = {
-        "SIMPLE",   "XTENSION", "BITPIX",   "NAXIS",   "EXTEND",   "PCOUNT",   "GCOUNT",  "GROUPS",   "BLOCKED",
-        "END",      "TFIELDS",  "THEAP",    "BSCALE",  "BZERO",    "BLANK",    "DATAMIN", "DATAMAX",  "CHECKSUM",
-        "DATASUM",  "LONGSTRN", "INHERIT",  "ZIMAGE",  "ZTABLE",   "ZCMPTYPE", "ZBITPIX", "ZNAXIS",   "ZQUANTIZ",
-        "ZDITHER0", "ZSIMPLE",  "ZTENSION", "ZEXTEND", "ZBLOCKED", "ZPCOUNT",  "ZGCOUNT", "ZHECKSUM", "ZDATASUM",
-        "ZMASKCMP", "ZBLANK",   "ZSCALE",   "ZZERO",   "ZTHEAP",   "ZTILELEN", "FZALGOR", "FZTILE",   "FZQVALUE",
-        "FZQMETHD", "FZDTHRSD", "FZINT2F",  "FZALGN"};
+    static constexpr std::array<std::string_view, 48> whole = {
+        "SIMPLE",   "XTENSION", "BITPIX",   "NAXIS",    "EXTEND",   "PCOUNT",   "GCOUNT",   "GROUPS",
+        "BLOCKED",  "END",      "TFIELDS",  "THEAP",    "BSCALE",   "BZERO",    "BLANK",    "DATAMIN",
+        "DATAMAX",  "CHECKSUM", "DATASUM",  "INHERIT",  "ZIMAGE",   "ZTABLE",   "ZCMPTYPE", "ZBITPIX",
+        "ZNAXIS",   "ZQUANTIZ", "ZDITHER0", "ZSIMPLE",  "ZTENSION", "ZEXTEND",  "ZBLOCKED", "ZPCOUNT",
+        "ZGCOUNT",  "ZHECKSUM", "ZDATASUM", "ZMASKCMP", "ZBLANK",   "ZSCALE",   "ZZERO",    "ZTHEAP",
+        "ZTILELEN", "FZALGOR",  "FZTILE",   "FZQVALUE", "FZQMETHD", "FZDTHRSD", "FZINT2F",  "FZALGN"};
     static constexpr std::array<std::string_view, 15> indexed = {"NAXIS",  "TTYPE", "TFORM", "TUNIT", "TSCAL",
                                                                  "TZERO",  "TNULL", "TDISP", "TDIM",  "TBCOL",
                                                                  "ZNAXIS", "ZTILE", "ZNAME", "ZVAL",  "ZFORM"};
