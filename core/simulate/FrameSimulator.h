@@ -62,8 +62,8 @@ struct SimulatedFrame {
 /// On the grid, every spectrum is a comb of spots at the extraction's wavelengths, each with flux*dw photons: what the
 /// extraction assumes. Off the grid, unresolved sky lines lie where they are, to dw/8, and everything else (continua and
 /// resolved lines, whose sigma is at least 0.7 Angstrom) is painted in steps of 3/4 dw at wavelengths that the extraction does
-/// not use. A comb of spots of width sigma at distance d has a ripple of 2 exp(-2 (pi sigma/d)^2) of the continuum: with 1.07
-/// and 1.2 pixels (0.6 Angstrom where the dispersion is largest) 4e-7; a comb in steps of 0.8 Angstrom would show 5e-4. Finer
+/// not use. Such a comb shows a ripple of at most 8e-5 of the continuum, nearly all of it from the edges of the spots' stamps (in
+/// steps of dw/2: 6e-5); in steps of dw it would be 2.4e-3 at the red end of r, where a step is widest (docs/method.md). Finer
 /// steps would change nothing but the time, as evaluating spots is most of the work.
 ///
 /// @throws UsageError naming the option that makes no sense
