@@ -2,14 +2,14 @@
 
 #include "core/base/Error.h"
 #include "core/io/FitsFile.h"
+#include "core/io/FitsWriter.h"
 
-#include <array>
 #include <cmath>
 #include <new>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 namespace patchlight {
 
@@ -110,6 +110,29 @@ CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
         image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny);
     if (const FitsHdu* fibermap = file.find("FIBERMAP")) image.fibermap = file.readTable(*fibermap);
     return image;
+}
+
+void writeCcdImage(const std::string& path, const CcdImage& image, bool compressMask) {
+    checkSizes(image);
+    FitsWriter writer(path);
+    const std::vector<std::int64_t> shape = {image.nx, image.ny};
+    writer.addImage({"IMAGE", shape, "electron", image.header}, std::span<const float>(image.pixels));
+    writer.addImage({"IVAR", shape, "1/electron2", {}}, std::span<const float>(image.ivar));
+    if (!image.mask.empty()) {
+        const FitsImageSpec mask{"MASK", shape, "", {}};
+        if (compressMask)
+            writer.addCompressedImage(mask, image.mask);
+        else
+            writer.addImage(mask, std::span<const std::int32_t>(image.mask));
+    }
+    if (!image.readnoise.empty())
+        writer.addImage({"READNOISE", shape, "electron", {}}, std::span<const float>(image.readnoise));
+    if (image.fibermap) {
+        FitsTable fibermap = *image.fibermap;
+        fibermap.name = "FIBERMAP";
+        writer.addTable(fibermap);
+    }
+    writer.commit();
 }
 
 } // namespace patchlight

@@ -294,7 +294,11 @@ namespace {
 /// A CFITSIO file in memory that is being written.
 class MemoryOutput {
 public:
-    explicit MemoryOutput(const std::string& what) : what_(what) {
+    /// @param bytes at least what the file will need. CFITSIO reads tiles that were not written yet, and takes what it finds in
+    /// memory that it enlarged itself for their descriptors: so the memory is there from the start, and zero.
+    MemoryOutput(const std::string& what, std::size_t bytes)
+        : what_(what), bytes_(std::calloc(bytes, 1)), allocated_(bytes) {
+        if (bytes_ == nullptr) throw Error(fmt::format("{}: not enough memory to compress it", what));
         int status = 0;
         static std::mutex opening; // the first use of CFITSIO fills its tables without a lock
         const std::lock_guard lock(opening);
@@ -332,7 +336,10 @@ void FitsWriter::addCompressedImage(const FitsImageSpec& spec, std::span<const s
     const std::string what = fmt::format("{}: HDU {}", sink_->name(), spec.name);
     if (spec.shape.size() != 2 || static_cast<std::size_t>(spec.shape[0] * spec.shape[1]) != pixels.size())
         throw Error(fmt::format("{}: {} pixels, {} expected", what, pixels.size(), fmt::join(spec.shape, " x ")));
-    const MemoryOutput memory(what);
+    // Rice code at its worst: 5 bits for a block of 32 pixels and all their bits; 4 bytes and a descriptor a row.
+    const std::size_t bound =
+        pixels.size() * 4 + pixels.size() / 32 + static_cast<std::size_t>(spec.shape[1]) * 64 + bufferBytes;
+    const MemoryOutput memory(what, bound);
     int status = 0;
     std::array<long, 2> shape = {static_cast<long>(spec.shape[0]), static_cast<long>(spec.shape[1])};
     fits_set_compression_type(memory.handle(), RICE_1, &status);
