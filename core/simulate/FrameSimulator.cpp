@@ -342,7 +342,7 @@ void setExposureKeywords(FitsHeader& header, const FrameOptions& options, double
 }
 
 void setSimulationKeywords(FitsHeader& header, const FrameOptions& options) {
-    header.set("SEED", fmt::to_string(options.seed), "simulation: seed of the random numbers");
+    header.set("SEED", options.seed, "simulation: seed of the random numbers");
     header.set("ONGRID", options.truthOnGrid, "simulation: truth on the extraction grid");
     header.set("EXTWMIN", options.grid.wmin, "[Angstrom] extraction grid: first");
     header.set("EXTWMAX", options.grid.wmax, "[Angstrom] extraction grid: last");
@@ -366,6 +366,7 @@ void checkOptions(const FrameOptions& o) {
     require(o.cosmics <= 10000000, "cosmics", o.cosmics, "0 to 10000000");
     require(o.badColumns <= 100000, "bad-columns", o.badColumns, "0 to 100000");
     require(o.saturation >= 0.0, "saturation", o.saturation, "0 (none) or above");
+    require(o.seed >= 0, "seed", static_cast<double>(o.seed), "0 or above");
     require(o.expid >= 0 && o.expid <= 99999999, "expid", static_cast<double>(o.expid), "0 to 99999999");
 }
 
@@ -387,13 +388,14 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     if (options.badColumns < 0) options.badColumns = nx / 1000;
     const int threads = threadCount(options.threads);
 
-    const std::uint64_t exposureKey = mixSeed(options.seed, static_cast<std::uint64_t>(options.expid));
+    const std::uint64_t exposureKey =
+        mixSeed(static_cast<std::uint64_t>(options.seed), static_cast<std::uint64_t>(options.expid));
     const std::uint64_t frameKey =
         mixSeed(mixSeed(exposureKey, static_cast<std::uint64_t>(options.camera.spectrograph)),
                 static_cast<std::uint64_t>(options.camera.arm));
     RandomStream pointing(exposureKey, StreamPurpose::Pointing, 0);
     SceneOptions sceneOptions;
-    sceneOptions.seed = options.seed;
+    sceneOptions.seed = static_cast<std::uint64_t>(options.seed);
     sceneOptions.expid = options.expid;
     sceneOptions.spectrograph = options.camera.spectrograph;
     sceneOptions.nspec = psf.nspec;
@@ -402,8 +404,8 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     sceneOptions.deadFibers = options.deadFibers;
     sceneOptions.skyScale = options.skyScale;
     sceneOptions.objectScale = options.objectScale;
-    sceneOptions.pointingRa = std::round(1e4 * pointing.uniform(0.0, 360.0)) * 1e-4;
-    sceneOptions.pointingDec = std::round(1e4 * pointing.uniform(-10.0, 60.0)) * 1e-4;
+    sceneOptions.pointingRa = std::round(1e4 * pointing.uniform(0.0, 360.0)) / 1e4;
+    sceneOptions.pointingDec = std::round(1e4 * pointing.uniform(-10.0, 60.0)) / 1e4;
     const Scene scene(sceneOptions);
 
     SimulatedFrame frame;

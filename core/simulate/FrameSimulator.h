@@ -16,8 +16,8 @@ struct FrameOptions {
     Camera camera;
     WavelengthRange grid; ///< grid that the frame is meant to be extracted on, Angstrom
     bool truthOnGrid =
-        false; ///< all light lies at this grid's wavelengths (and its continuation up to the CCD's edges)
-    std::uint64_t seed = 1;
+        false;             ///< all light lies at this grid's wavelengths (and its continuation up to the CCD's edges)
+    std::int64_t seed = 1; ///< 0 or above
     std::int64_t expid = 1;
     std::int64_t night = 20251014; ///< YYYYMMDD
     double exptime = 900.0;        ///< s
