@@ -187,7 +187,7 @@ void runExtract(ExtractArguments& arguments) {
     std::vector<float> model;
     if (!arguments.model.empty()) {
         control.progress = nullptr;
-        model = paintModel(result.frame, psf, plan, nx, ny, control);
+        model = paintModel(result.modelFlux, psf, plan, nx, ny, control);
     }
     {
         const NamedRange range(ranges, "write frame");

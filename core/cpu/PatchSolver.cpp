@@ -457,6 +457,13 @@ void PatchSolver::writeOutput(const FrameInput& input, const SpotTile&, const Fr
                 frame.resolution(row, k, column) = band_[(size(ispec) * bandRows + k) * size(nwave_) + size(iwave)];
         }
     }
+    for (int spectrum = patch_.core.first; output.modelFlux != nullptr && spectrum < patch_.core.last; ++spectrum) {
+        if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) continue;
+        const std::vector<double>& flux = plan.options.modelFlux == ModelFlux::Reconvolved ? flux_ : xflux_;
+        for (int bin = patch_.coreBins.first; bin < patch_.coreBins.last; ++bin)
+            (*output.modelFlux)(size(spectrum - plan.specmin), size(bin - plan.grid.pad)) =
+                flux[flat(spectrum - patch_.spectra.first, bin - patch_.bins.first)];
+    }
     if (output.reports != nullptr)
         output.reports[size(patch_.subbundle) * size(plan.nsteps) + size(patch_.step)] = report_;
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <mutex>
 
 extern "C" {
 // LAPACK and BLAS, Fortran interface.
@@ -10,9 +11,40 @@ void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const 
 void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha,
             const double* a, const int* lda, const double* b, const int* ldb, const double* beta, double* c,
             const int* ldc);
+// OpenBLAS's own functions, where that is the library: weak, so that any LAPACK will do.
+[[gnu::weak]] int openblas_get_parallel();
+[[gnu::weak]] void openblas_set_num_threads(int count);
 }
 
 namespace patchlight {
+
+namespace {
+
+/// Makes calls of LAPACK safe and of one thread each: our threads have a patch each, so that the library's own would only compete
+/// with them, and change the rounding of results. OpenBLAS built without threads keeps its buffers without locks: then calls from
+/// several threads give wrong results (seen with Debian's libopenblas0-serial), so one thread at a time may enter.
+class LapackGuard {
+public:
+    LapackGuard() {
+        if (needsLock()) lock_ = std::unique_lock(mutex());
+    }
+
+private:
+    static bool needsLock() {
+        static const bool serial = [] {
+            if (openblas_set_num_threads != nullptr) openblas_set_num_threads(1);
+            return openblas_get_parallel != nullptr && openblas_get_parallel() == 0;
+        }();
+        return serial;
+    }
+    static std::mutex& mutex() {
+        static std::mutex one;
+        return one;
+    }
+    std::unique_lock<std::mutex> lock_;
+};
+
+} // namespace
 
 bool SymmetricEigen::compute(const double* a, int n) {
     n_ = n;
@@ -27,6 +59,7 @@ bool SymmetricEigen::compute(const double* a, int n) {
     work_.resize(static_cast<std::size_t>(lwork));
     iwork_.resize(static_cast<std::size_t>(liwork));
     int info = 0;
+    const LapackGuard guard;
     dsyevd_("V", "L", &n, vectors_.data(), &n, values_.data(), work_.data(), &lwork, iwork_.data(), &liwork, &info);
     return info == 0;
 }
@@ -37,6 +70,7 @@ void SymmetricEigen::compose(const std::vector<double>& f, std::vector<double>& 
     out.resize(order * order);
     for (std::size_t k = 0; k < order; ++k)
         for (std::size_t i = 0; i < order; ++i) scaled_[k * order + i] = vectors_[k * order + i] * f[k];
+    const LapackGuard guard;
     const double one = 1.0;
     const double zero = 0.0;
     dgemm_("N", "T", &n_, &n_, &n_, &one, scaled_.data(), &n_, vectors_.data(), &n_, &zero, out.data(), &n_);

@@ -24,6 +24,8 @@ struct FrameInput {
 /// report a patch at [subbundle * plan.nsteps + step].
 struct FrameOutput {
     ExtractedFrame* frame = nullptr;
+    Array2<double>* modelFlux =
+        nullptr; ///< [nspec][nsteps nwavestep], photons per bin: what the model image is painted with
     PatchReport* reports = nullptr;
 };
 

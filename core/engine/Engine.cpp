@@ -87,13 +87,16 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
     const NamedRange range(control.timeline, "extract frame");
     ExtractionResult result;
     result.frame = emptyFrame(plan);
+    result.modelFlux =
+        Array2<double>(static_cast<std::size_t>(plan.nspec),
+                       static_cast<std::size_t>(plan.nsteps) * static_cast<std::size_t>(plan.grid.nwavestep));
     result.reports.resize(static_cast<std::size_t>(plan.patchCount()));
 
     const FrameInput input{ccd, psf.view(), &plan, control.timeline};
     const std::vector<Batch> batches =
         makeBatches(plan, control.batchSteps > 0 ? control.batchSteps : backend.batchSteps(plan));
     const std::unique_ptr<FrameJob> job = backend.begin(input, threadCount(control));
-    const FrameOutput output{&result.frame, result.reports.data()};
+    const FrameOutput output{&result.frame, &result.modelFlux, result.reports.data()};
 
     std::mutex progressMutex;
     Progress progress;
@@ -149,18 +152,16 @@ void markBad2dFit(ExtractedFrame& frame, double factor) {
     }
 }
 
-std::vector<float> paintModel(const ExtractedFrame& frame, const Psf& psf, const Plan& plan, int nx, int ny,
+std::vector<float> paintModel(const Array2<double>& modelFlux, const Psf& psf, const Plan& plan, int nx, int ny,
                               const RunControl& control) {
     const NamedRange range(control.timeline, "model image");
     const PsfView view = psf.view();
-    const bool reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
-    const int nspec = static_cast<int>(frame.nspec());
-    const int nwave = static_cast<int>(frame.nwave());
+    const int nspec = static_cast<int>(modelFlux.rows());
+    const int nwave = static_cast<int>(modelFlux.columns());
     const int stampX = view.stampX();
     const int stampY = view.stampY();
-    const double step = plan.grid.step();
 
-    Array2<int> rows(frame.nspec(), frame.nwave());
+    Array2<int> rows(modelFlux.rows(), modelFlux.columns());
     for (int s = 0; s < nspec; ++s)
         for (int j = 0; j < nwave; ++j)
             rows(static_cast<std::size_t>(s), static_cast<std::size_t>(j)) = spotCorner(
@@ -181,7 +182,7 @@ std::vector<float> paintModel(const ExtractedFrame& frame, const Psf& psf, const
             for (int j = 0; j < nwave; ++j) {
                 const auto column = static_cast<std::size_t>(j);
                 const int corner = rows(row, column);
-                const double flux = reconvolved ? frame.flux(row, column) * step : frame.xflux(row, column);
+                const double flux = modelFlux(row, column);
                 if (corner >= y1 || corner + stampY <= y0 || flux == 0.0) continue;
                 int cornerX = 0;
                 int cornerY = 0;

@@ -31,6 +31,9 @@ struct RunControl {
 /// A frame and how each of its patches fared.
 struct ExtractionResult {
     ExtractedFrame frame;
+    /// [nspec][nsteps nwavestep], photons per bin: xflux or flux (ExtractionOptions::modelFlux) of all core bins of the patches. The last
+    /// patch's reach beyond the frame's last wavelength: the light is there, and the model image shows it, as gpu_specter's does.
+    Array2<double> modelFlux;
     std::vector<PatchReport> reports; ///< [subbundle][step]
     double seconds = 0;               ///< wall time of the extraction
 };
@@ -44,9 +47,9 @@ struct ExtractionResult {
 [[nodiscard]] PatchDetail extractPatch(Backend& backend, const CcdView& ccd, const Psf& psf, const Plan& plan,
                                        const Patch& patch, Timeline* timeline = nullptr);
 
-/// Paints the model image of an extracted frame (its xflux or flux times spots), float32 [ny][nx], electrons.
+/// Paints a model image, float32 [ny][nx], electrons: ExtractionResult::modelFlux times spots.
 /// Rows are painted in stripes, so that the result does not depend on the number of threads.
-[[nodiscard]] std::vector<float> paintModel(const ExtractedFrame& frame, const Psf& psf, const Plan& plan, int nx,
+[[nodiscard]] std::vector<float> paintModel(const Array2<double>& modelFlux, const Psf& psf, const Plan& plan, int nx,
                                             int ny, const RunControl& control = {});
 
 /// How far above the medians over fibers and over wavelengths a bin's chi2pix must be to be marked BAD2DFIT.

@@ -23,8 +23,8 @@ WavelengthGrid makeGrid(const Psf& psf, const ExtractionOptions& options, double
     WavelengthGrid grid;
     grid.wmin = range.wmin;
     grid.dw = range.dw;
-    // wmin, wmin + dw, ... <= wmax + dw/2; the small number forgives rounding of the quotient.
-    grid.nwave = static_cast<int>(std::floor((range.wmax - range.wmin) / range.dw + 0.5 + 1e-9)) + 1;
+    // As many as numpy.arange(wmin, wmax + dw/2, dw) has, so that frames have desispec's size even where dw/2 is hit exactly.
+    grid.nwave = std::max(1, static_cast<int>(std::ceil((range.wmax + 0.5 * range.dw - range.wmin) / range.dw)));
     grid.pad = options.wavepad + static_cast<int>(options.wavepad * options.wavepadFrac);
     grid.nwavestep = options.nwavestep;
     grid.scale = barycentricFactor;

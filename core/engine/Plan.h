@@ -30,12 +30,25 @@ struct WavelengthGrid {
     double scale = 1; ///< the barycentric factor that wavelengths are divided by before they meet the PSF
 
     [[nodiscard]] int nbins() const { return nwave + 2 * pad + nwavestep; }
-    /// Wavelength as written to the output, Angstrom.
-    [[nodiscard]] double outputWavelength(int core) const { return wmin + core * dw; }
-    /// Wavelength handed to the PSF, Angstrom.
-    [[nodiscard]] double wavelength(int bin) const { return (wmin + (bin - pad) * dw) / scale; }
+    /// Wavelength as written to the output, Angstrom: the same number, to the last bit, as numpy.arange gives desispec.
+    [[nodiscard]] double outputWavelength(int core) const { return arange(wmin, dw, core); }
+    /// Wavelength handed to the PSF, Angstrom; rounded as gpu_specter does, whose padding continues the core's grid.
+    [[nodiscard]] double wavelength(int bin) const {
+        const double first = wmin / scale;
+        const double step = dw / scale;
+        const int core = bin - pad;
+        if (core < 0) return (bin * step - ((pad - 1) * step + step)) + first;
+        if (core < nwave) return arange(first, step, core);
+        return arange(first, step, nwave - 1) + (1.0 + (core - nwave)) * step;
+    }
     /// Step of the wavelengths handed to the PSF, Angstrom: what flux per bin is divided by.
     [[nodiscard]] double step() const { return dw / scale; }
+
+private:
+    /// Element i of numpy.arange: the step is what the difference of the first two elements, both rounded, gives.
+    [[nodiscard]] static double arange(double first, double step, int i) {
+        return first + i * ((first + step) - first);
+    }
 };
 
 /// Spectra extracted together: a part of a bundle, and one more spectrum on each side except at the bundle's edge.
