@@ -30,10 +30,17 @@ struct CompareArguments {
     std::optional<double> pullMean, pullSigma;
     std::optional<std::int64_t> outliers;
     std::optional<int> truthSpecmin;
+    std::string resampling = "bins";
     bool byRow = false;
     int worst = 5;
     bool json = false;
 };
+
+/// JSON has no infinity and no NaN: those are words.
+json number(double value) {
+    if (std::isfinite(value)) return value;
+    return std::isnan(value) ? "nan" : (value > 0 ? "inf" : "-inf");
+}
 
 json toJson(const BinPosition& where) {
     return {{"spectrum", where.spectrum},
@@ -54,9 +61,9 @@ json toJson(const std::vector<OutlierBin>& worst, const char* other) {
     json list = json::array();
     for (const OutlierBin& bin : worst) {
         json entry = toJson(bin.where);
-        entry["flux"] = bin.valueA;
-        entry[other] = bin.valueB;
-        entry["sigmas"] = bin.sigmas;
+        entry["flux"] = number(bin.valueA);
+        entry[other] = number(bin.valueB);
+        entry["sigmas"] = number(bin.sigmas);
         list.push_back(std::move(entry));
     }
     return list;
@@ -153,10 +160,10 @@ void compareTwoFrames(const CompareArguments& arguments) {
             {"worst", toJson(result.worst, "other_flux")}};
         report["differences"] = json::object();
         for (const QuantityDifference& difference : result.differences) {
-            json entry = {{"measure", difference.measure}, {"compared", difference.compared},
-                          {"unequal", difference.unequal}, {"largest", difference.largest},
-                          {"median", difference.median},   {"value_a", difference.valueA},
-                          {"value_b", difference.valueB},  {"where", toJson(difference.where)}};
+            json entry = {{"measure", difference.measure},        {"compared", difference.compared},
+                          {"unequal", difference.unequal},        {"largest", number(difference.largest)},
+                          {"median", number(difference.median)},  {"value_a", number(difference.valueA)},
+                          {"value_b", number(difference.valueB)}, {"where", toJson(difference.where)}};
             if (difference.quantity == "RESOLUTION") entry["diagonal"] = difference.diagonal;
             report["differences"][difference.quantity] = std::move(entry);
         }
@@ -221,6 +228,8 @@ void compareFrameAndTruth(const CompareArguments& arguments, const std::string& 
     TruthCompareOptions options;
     options.truthSpecmin = arguments.truthSpecmin;
     options.worst = static_cast<std::size_t>(arguments.worst);
+    const bool interpolated = arguments.resampling == "interpolation";
+    options.resampling = interpolated ? TruthResampling::Interpolation : TruthResampling::Bins;
     const TruthComparison result = compareWithTruth(frame, truth, framePath, options);
 
     Verdict verdict;
@@ -259,6 +268,12 @@ void compareFrameAndTruth(const CompareArguments& arguments, const std::string& 
 
     fmt::print("frame  {}\ntruth  {}\n", framePath, truthPath);
     printNotes(result.notes);
+    if (!result.truthOnGrid) {
+        fmt::print("note: the truth lies between the frame's wavelengths, too: {}\n",
+                   interpolated
+                       ? "it is interpolated to them (--truth-resampling)"
+                       : "it is counted in bins, which moves narrow lines to the middle of a bin (--truth-resampling)");
+    }
     fmt::print("pulls (flux - R truth) / sigma of {} spectra from {} on\n\n", result.nspec, result.specmin);
     fmt::print("{:<19} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>9}\n", "bins", "number", "mean", "sigma", "robust",
                "smallest", "largest", "> 5 sigma");
@@ -346,6 +361,12 @@ void addCompare(CLI::App& app) {
             "--truth-specmin", arguments->truthSpecmin,
             "spectrum (row of the PSF) that the truth begins with (default: its keyword SPECMIN or its fibers)")
         ->type_name("INT")
+        ->group(truth);
+    command
+        ->add_option("--truth-resampling", arguments->resampling,
+                     "how the truth comes onto the frame's grid: counted in bins, or interpolated, which keeps narrow "
+                     "lines where they are (default bins)")
+        ->check(CLI::IsMember({"bins", "interpolation"}))
         ->group(truth);
     command->add_option("--worst", arguments->worst, "how many of the worst bins to list (default 5)")
         ->check(CLI::Range(0, 1000))

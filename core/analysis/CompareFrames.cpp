@@ -436,28 +436,73 @@ std::vector<double> binEdges(const std::vector<double>& centres) {
 
 } // namespace
 
-std::vector<double> binTruth(const std::vector<double>& wavelength, const double* flux,
-                             const std::vector<double>& grid) {
-    std::vector<double> binned(grid.size(), std::numeric_limits<double>::quiet_NaN());
-    if (wavelength.size() < 2 || grid.size() < 2) return binned;
-    const std::vector<double> truthEdges = binEdges(wavelength);
+TruthResampler::TruthResampler(const std::vector<double>& truth, const std::vector<double>& grid, TruthResampling kind)
+    : covered_(grid.size(), false) {
+    const std::vector<double> truthEdges = binEdges(truth);
     const std::vector<double> gridEdges = binEdges(grid);
+    const std::size_t n = grid.size();
+    const double step = (grid.back() - grid.front()) / static_cast<double>(n - 1);
     // Rounding must not make a bin at the end of the truth an uncovered one.
     const double slack = 1e-6 * std::min(truthEdges[1] - truthEdges[0], gridEdges[1] - gridEdges[0]);
-    std::size_t first = 0; // of the truth's bins that reach into the present bin
-    for (std::size_t i = 0; i < grid.size(); ++i) {
-        const double low = gridEdges[i];
-        const double high = gridEdges[i + 1];
-        if (low < truthEdges.front() - slack || high > truthEdges.back() + slack) continue;
-        while (first + 1 < wavelength.size() && truthEdges[first + 1] <= low) ++first;
-        double photons = 0.0;
-        for (std::size_t k = first; k < wavelength.size() && truthEdges[k] < high; ++k) {
-            const double overlap = std::min(high, truthEdges[k + 1]) - std::max(low, truthEdges[k]);
-            if (overlap > 0.0) photons += flux[k] * overlap;
-        }
-        binned[i] = photons / (high - low);
+
+    onGrid_ = true;
+    for (std::size_t k = 0; k < truth.size() && onGrid_; ++k) {
+        if (truth[k] < grid.front() - slack || truth[k] > grid.back() + slack) continue;
+        const double position = (truth[k] - grid.front()) / step;
+        onGrid_ = std::abs(position - std::round(position)) < 1e-4;
     }
-    return binned;
+
+    if (kind == TruthResampling::Bins) {
+        std::size_t first = 0; // of the truth's bins that reach into the present bin
+        for (std::size_t i = 0; i < n; ++i) {
+            const double low = gridEdges[i];
+            const double high = gridEdges[i + 1];
+            if (low < truthEdges.front() - slack || high > truthEdges.back() + slack) continue;
+            covered_[i] = true;
+            while (first + 1 < truth.size() && truthEdges[first + 1] <= low) ++first;
+            for (std::size_t k = first; k < truth.size() && truthEdges[k] < high; ++k) {
+                const double overlap = std::min(high, truthEdges[k + 1]) - std::max(low, truthEdges[k]);
+                if (overlap > 0.0) shares_.push_back({k, i, overlap / (high - low)});
+            }
+        }
+        return;
+    }
+
+    for (std::size_t i = 0; i < n; ++i) {
+        if (std::abs(grid[i] - (grid.front() + static_cast<double>(i) * step)) > 1e-3 * step) {
+            throw Error(fmt::format(
+                "the truth can be interpolated only to wavelengths in equal steps; {:.8g} Angstrom is not one of them",
+                grid[i]));
+        }
+    }
+    constexpr int half = 6; // grid wavelengths on each side of a sample
+    for (std::size_t i = 0; i < n; ++i) {
+        covered_[i] =
+            grid[i] - half * step >= truthEdges.front() - slack && grid[i] + half * step <= truthEdges.back() + slack;
+    }
+    for (std::size_t k = 0; k < truth.size(); ++k) {
+        const double position = (truth[k] - grid.front()) / step;
+        const double below = std::floor(position);
+        const double width = truthEdges[k + 1] - truthEdges[k];
+        for (int node = 1 - half; node <= half; ++node) { // counted from the grid wavelength below the sample
+            const double bin = below + node;
+            if (bin < 0.0 || bin >= static_cast<double>(n)) continue;
+            double weight = 1.0;
+            for (int other = 1 - half; other <= half; ++other) {
+                if (other != node) weight *= (position - below - other) / (node - other);
+            }
+            if (weight != 0.0) shares_.push_back({k, static_cast<std::size_t>(bin), weight * width / step});
+        }
+    }
+}
+
+std::vector<double> TruthResampler::apply(const double* flux) const {
+    std::vector<double> result(covered_.size(), 0.0);
+    for (const Share& share : shares_) result[share.bin] += flux[share.sample] * share.weight;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+        if (!covered_[i]) result[i] = std::numeric_limits<double>::quiet_NaN();
+    }
+    return result;
 }
 
 std::vector<double> convolveWithResolution(const Array3<double>& resolution, std::size_t spectrum,
@@ -500,6 +545,8 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
     std::vector<double> grid = frame.wavelength;
     for (double& wavelength : grid) wavelength /= heliocor;
 
+    const TruthResampler resampler(truth.wavelength, grid, options.resampling);
+    result.truthOnGrid = resampler.onGrid();
     const auto ndiag = static_cast<std::ptrdiff_t>(frame.ndiag());
     const auto nwave = static_cast<std::ptrdiff_t>(frame.nwave());
     constexpr double classes[] = {0.0, 1.0, 10.0, 100.0, infinity};
@@ -512,7 +559,7 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
         if (first) result.specmin = frame.specmin + static_cast<int>(row);
         first = false;
         ++result.nspec;
-        const std::vector<double> binned = binTruth(truth.wavelength, truth.flux.row(*truthRows[row]).data(), grid);
+        const std::vector<double> binned = resampler.apply(truth.flux.row(*truthRows[row]).data());
         std::vector<double> filled = binned;
         for (double& value : filled) value = std::isfinite(value) ? value : 0.0;
         const std::vector<double> model = convolveWithResolution(frame.resolution, row, filled);

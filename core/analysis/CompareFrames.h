@@ -102,9 +102,19 @@ struct PullStatistics {
 /// Statistics of some pulls, by two passes over them. Reorders the pulls.
 [[nodiscard]] PullStatistics pullStatistics(std::vector<double>& pulls);
 
+/// How true spectra, finer than the frame's bins, are brought onto its grid.
+enum class TruthResampling {
+    Bins, ///< photons counted in the grid's bins, as spectral fitting does with its models
+    /// Each sample's photons shared between the 12 nearest grid wavelengths by Lagrange's weights. The extraction describes an
+    /// unresolved line between two grid wavelengths by light at the wavelengths around it, with just about these weights (they
+    /// keep the line's moments up to the 11th); counted in bins, the line is moved to the middle of its bin instead.
+    Interpolation,
+};
+
 struct TruthCompareOptions {
     std::optional<int> truthSpecmin; ///< spectrum index of the truth's row 0, where the file does not say
     std::size_t worst = 5;           ///< how many of the worst bins to list
+    TruthResampling resampling = TruthResampling::Bins;
 };
 
 /// A frame against the truth: over bins with ivar > 0 and mask 0, away from the ends of the frame.
@@ -112,6 +122,7 @@ struct TruthComparison {
     std::vector<std::string> notes;
     std::size_t nspec = 0;
     int specmin = 0;
+    bool truthOnGrid = false; ///< the truth's wavelengths are the frame's
     PullStatistics all;
     /// The same by the signal-to-noise ratio of the model in a bin: below 1, 1-10, 10-100, above 100.
     struct SignalClass {
@@ -134,12 +145,30 @@ struct TruthComparison {
     std::vector<OutlierBin> worst; ///< largest |pull|, the largest first
 };
 
-/// Photons per Angstrom of a true spectrum in the bins of a grid: each sample of the truth is spread evenly over its own bin
-/// (half-way to its neighbours), photons are counted in the grid's bins (likewise) and divided by their width.
-/// Bins that the truth does not cover fully are NaN.
-/// @param grid  [n], Angstrom, increasing
-[[nodiscard]] std::vector<double> binTruth(const std::vector<double>& wavelength, const double* flux,
-                                           const std::vector<double>& grid);
+/// Brings true spectra onto a grid: photons per Angstrom in, photons per Angstrom of the grid out; photons are kept.
+/// Each sample of the truth fills its own bin (half-way to its neighbours) evenly.
+class TruthResampler {
+public:
+    /// @param truth  [m], Angstrom, increasing, at least two; @param grid  [n], Angstrom, increasing, at least two
+    /// @throws Error where the grid's steps are not equal and `kind` is Interpolation
+    TruthResampler(const std::vector<double>& truth, const std::vector<double>& grid, TruthResampling kind);
+
+    /// @param flux  [m], photons per Angstrom. @return [n]; NaN where the truth does not reach far enough
+    [[nodiscard]] std::vector<double> apply(const double* flux) const;
+    /// True where all samples of the truth inside the grid lie on its wavelengths (to 1e-4 of a step).
+    [[nodiscard]] bool onGrid() const { return onGrid_; }
+
+private:
+    /// Photons that grid bin `bin` gets from a sample of 1 photon per Angstrom, divided by the bin's width.
+    struct Share {
+        std::size_t sample;
+        std::size_t bin;
+        double weight;
+    };
+    std::vector<Share> shares_;
+    std::vector<bool> covered_; ///< [n]
+    bool onGrid_ = false;
+};
 
 /// Applies the stored band of a resolution matrix: model_i = sum_j R_ij truth_j over the stored columns j.
 /// @param resolution  (s, k, j) = R_s[j - ndiag + k, j]; @param truth  [nwave]

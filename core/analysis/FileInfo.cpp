@@ -41,8 +41,8 @@ public:
         add(std::move(key), std::move(label), value, infoText(value));
     }
     /// Smallest, median and largest of some numbers; left out where there are none. NaN does not count.
-    void addRange(const std::string& key, const std::string& label, std::vector<double> values,
-                  const std::string& unit) {
+    void addRange(const std::string& key, const std::string& label, std::vector<double> values, const std::string& unit,
+                  const std::string& what = {}) {
         std::erase_if(values, [](double value) { return !std::isfinite(value); });
         if (values.empty()) return;
         const auto [smallest, largest] = std::minmax_element(values.begin(), values.end());
@@ -52,6 +52,7 @@ public:
         std::string text =
             low == high ? fmt::format("{:.4g}", low) : fmt::format("{:.4g} ({:.4g} to {:.4g})", middle, low, high);
         if (!unit.empty()) text += " " + unit;
+        if (!what.empty()) text = what + " " + text;
         add(key, label, std::vector<double>{low, middle, high}, text);
     }
     InfoTable& table(std::string key, std::string title, std::vector<std::string> columns) {
@@ -116,7 +117,7 @@ void addFibermap(InfoBuilder& build, const FitsTable& table) {
         std::string text;
         for (const auto& [type, count] : counts) {
             kinds.rows.push_back({type, count});
-            text += fmt::format("{}{} {}", text.empty() ? "" : "", count, type);
+            text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, type);
         }
         build.add("", label, std::monostate{}, text);
     }
@@ -254,7 +255,7 @@ void inspectPsf(InfoBuilder& build, const std::string& path) {
     build.addRange("trace_x", "traces", xs, "columns");
     build.addRange("trace_y", "traces", ys, "rows");
     if (view.hasTail) {
-        build.addRange("tail_amplitude", "tail", tail, "TAILAMP");
+        build.addRange("tail_amplitude", "tail", tail, "", "TAILAMP");
     } else {
         build.add("tail_amplitude", "tail", 0.0, "none");
     }
@@ -272,7 +273,7 @@ void inspectPsf(InfoBuilder& build, const std::string& path) {
         }
         const auto fitted = static_cast<std::int64_t>(rchi2.size());
         build.add("bundles_fitted", "bundles", fitted, fmt::format("{} of {} fitted", fitted, psf.bundleFits.size()));
-        build.addRange("bundle_rchi2", "bundles", rchi2, "reduced chi2");
+        build.addRange("bundle_rchi2", "bundles", rchi2, "", "reduced chi2");
         if (!missing.empty()) build.add("", "bundles", std::monostate{}, "not fitted: " + compactList(missing));
     }
     if (!psf.offsets.empty()) {
@@ -484,7 +485,7 @@ void inspectFrame(InfoBuilder& build, const std::string& path) {
         for (const char* camera : {"B", "R", "Z"}) {
             const std::string column = fmt::format("MEDIAN_RAW_SNR_{}", camera);
             if (frame.scores->hasColumn(column))
-                build.addRange(lower(column), "scores", frame.scores->numbers(column), column);
+                build.addRange(lower(column), "scores", frame.scores->numbers(column), "", column);
         }
     }
 
@@ -499,8 +500,13 @@ void inspectFrame(InfoBuilder& build, const std::string& path) {
             if (!text || option.kind == OptionSpec::Kind::Wavelength) continue;
             const bool flag = option.kind == OptionSpec::Kind::Flag;
             const std::string value = flag ? (*text == "T" || *text == "true" ? "true" : "false") : *text;
+            // An option without a default of its own has been given one by the input: not worth mentioning either.
+            const std::string usual = option.get(defaults);
+            bool isUsual = value == usual || usual.empty();
+            if (option.kind == OptionSpec::Kind::Real && !isUsual)
+                isUsual = frame.header.number(option.keyword) == std::stod(usual);
             build.add("option_" + lower(option.name), "options", value,
-                      value == option.get(defaults) || value.empty() ? "" : fmt::format("{} {}", option.name, value));
+                      isUsual ? "" : fmt::format("{} {}", option.name, value));
         }
     }
 }

@@ -255,24 +255,62 @@ private slots:
         // of sample 3: (10/2 + 20 + 40/2)/2 = 22.5; then (40/2 + 80 + 160/2)/2 = 90.
         const std::vector<double> wavelength = {1, 2, 3, 4, 5, 6};
         const double flux[] = {10, 20, 40, 80, 160, 320};
-        std::vector<double> binned = binTruth(wavelength, flux, {2, 4});
+        const auto binTruth = [&](const std::vector<double>& grid) {
+            return TruthResampler(wavelength, grid, TruthResampling::Bins).apply(flux);
+        };
+        std::vector<double> binned = binTruth({2, 4});
         QCOMPARE(binned.size(), std::size_t{2});
         QCOMPARE(binned[0], 22.5);
         QCOMPARE(binned[1], 90.0);
         // The same grid: the same values.
-        binned = binTruth(wavelength, flux, wavelength);
+        binned = binTruth(wavelength);
         for (std::size_t i = 0; i < 6; ++i) QVERIFY(std::abs(binned[i] - flux[i]) < 1e-13 * flux[i]);
         // Bins that reach beyond the truth (edges -1, 1 and 7, 9) are not known.
-        binned = binTruth(wavelength, flux, {0, 2, 4, 6, 8});
+        binned = binTruth({0, 2, 4, 6, 8});
         QVERIFY(std::isnan(binned[0]) && std::isnan(binned[3]) && std::isnan(binned[4]));
         QCOMPARE(binned[1], 22.5);
         // Photons are kept: sum of flux x width, 630 over [0.5, 6.5], on a grid of other steps.
         std::vector<double> grid;
         for (int i = 0; i < 20; ++i) grid.push_back(0.65 + 0.3 * i);
-        binned = binTruth(wavelength, flux, grid);
+        binned = binTruth(grid);
         double photons = 0.0;
         for (const double value : binned) photons += 0.3 * value;
         QVERIFY2(std::abs(photons - 630.0) < 1e-9, qPrintable(QString::number(photons, 'g', 15)));
+    }
+
+    void truthInterpolated() {
+        // Grid 0, 1, ..., 19 and a truth in steps of 0.1. On a grid wavelength all light stays there.
+        std::vector<double> grid;
+        for (int i = 0; i < 20; ++i) grid.push_back(i);
+        std::vector<double> wavelength;
+        for (int k = 0; k <= 400; ++k) wavelength.push_back(-10.0 + 0.1 * k);
+        const TruthResampler resampler(wavelength, grid, TruthResampling::Interpolation);
+        QVERIFY(!resampler.onGrid());
+        std::vector<double> flux(wavelength.size(), 0.0);
+        flux[200] = 10.0; // at 10: 1 photon
+        std::vector<double> result = resampler.apply(flux.data());
+        for (std::size_t i = 0; i < 20; ++i) QVERIFY(std::abs(result[i] - (i == 10 ? 1.0 : 0.0)) < 1e-12);
+        // At 10.3: photons, centre and higher moments up to the 11th are kept.
+        flux[200] = 0.0;
+        flux[203] = 10.0;
+        result = resampler.apply(flux.data());
+        for (int power = 0; power <= 11; ++power) {
+            double moment = 0.0;
+            for (std::size_t i = 0; i < 20; ++i) moment += result[i] * std::pow((grid[i] - 10.0) / 6.0, power);
+            QVERIFY2(std::abs(moment - std::pow(0.3 / 6.0, power)) < 1e-12, qPrintable(QString::number(power)));
+        }
+        // A smooth spectrum: its values.
+        for (std::size_t k = 0; k < flux.size(); ++k) flux[k] = 5.0 + std::sin(wavelength[k]);
+        result = resampler.apply(flux.data());
+        for (std::size_t i = 0; i < 20; ++i) QVERIFY(std::abs(result[i] - (5.0 + std::sin(grid[i]))) < 2e-4);
+        // A truth from 3 on reaches grid wavelengths from 9 on in full.
+        for (double& w : wavelength) w += 13.0;
+        result = TruthResampler(wavelength, grid, TruthResampling::Interpolation).apply(flux.data());
+        QVERIFY(std::isnan(result[8]) && std::isfinite(result[9]) && std::isfinite(result[19]));
+        QVERIFY(TruthResampler(grid, grid, TruthResampling::Bins).onGrid());
+        QVERIFY(errorOf([&] {
+                    (void)TruthResampler(wavelength, {1, 2, 4}, TruthResampling::Interpolation);
+                }).contains("equal steps"));
     }
 
     void resolutionBand() {
