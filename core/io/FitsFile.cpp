@@ -698,6 +698,8 @@ struct TileLayout {
     std::string algorithm;
     std::vector<std::int64_t> tile; ///< fastest first, not larger than the image
     std::uint64_t tileCount = 1;
+    std::int64_t riceBlock = 32; ///< pixels
+    std::int64_t riceBytes = 4;  ///< of a pixel
     std::vector<FitsColumn> columns;
 };
 
@@ -746,6 +748,22 @@ TileLayout checkTiles(const FitsHdu& hdu, const std::string& what) {
         throw Error(fmt::format("{}: {} bytes of compressed data cannot hold an image of {} pixels, ZTILEn = {}", what,
                                 hdu.dataBytes, hdu.shapeText(), fmt::join(layout.tile, " x ")));
     layout.columns = fitsColumns(header, static_cast<std::size_t>(hdu.rowBytes), what);
+    if (layout.algorithm != "RICE_1") return layout;
+    const auto checked = [&](const std::string& keyword, std::int64_t fallback,
+                             std::initializer_list<std::int64_t> allowed) {
+        const std::int64_t value = header.has(keyword) ? header.integer(keyword).value_or(-1) : fallback;
+        if (std::find(allowed.begin(), allowed.end(), value) == allowed.end())
+            throw Error(fmt::format("{}: {} = {}, one of {} expected", what, keyword, valueText(header, keyword),
+                                    fmt::join(allowed, ", ")));
+        return value;
+    };
+    for (int n = 1; n <= 2; ++n) {
+        const std::string name = header.text(fmt::format("ZNAME{}", n)).value_or(n == 1 ? "BLOCKSIZE" : "BYTEPIX");
+        if (name == "BLOCKSIZE")
+            layout.riceBlock = checked(fmt::format("ZVAL{}", n), 32, {16, 32});
+        else if (name == "BYTEPIX")
+            layout.riceBytes = checked(fmt::format("ZVAL{}", n), 4, {1, 2, 4});
+    }
     return layout;
 }
 
@@ -812,6 +830,8 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
                static_cast<std::uint64_t>(end[-2]) << 16 | static_cast<std::uint64_t>(end[-1]) << 24;
     };
     const std::uint64_t pixelBytes = static_cast<std::uint64_t>(std::abs(hdu.bitpix)) / 8;
+    const auto riceShortest =
+        static_cast<std::uint64_t>(layout.riceBytes + 1); // the first pixel and the begin of the code
     for (std::uint64_t tile = 0; tile < hdu.rowCount; ++tile) {
         const std::uint8_t* row = data + tile * hdu.rowBytes;
         for (const FitsColumn& column : layout.columns) {
@@ -831,8 +851,9 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
                 fail(fmt::format("tile {} holds {} bytes, {} expected", tile, inflatedBytes(other),
                                  pixels * pixelBytes));
         } else if (layout.algorithm == "RICE_1") {
-            if (packed.count < 5)
-                fail(fmt::format("tile {} has {} bytes of Rice code, 5 or more expected", tile, packed.count));
+            if (packed.count < riceShortest)
+                fail(fmt::format("tile {} has {} bytes of Rice code, {} or more expected", tile, packed.count,
+                                 riceShortest));
         } else {
             const std::uint64_t bytes = inflatedBytes(packed);
             const std::uint64_t expected = pixels * (quantized ? 4 : pixelBytes);
@@ -872,14 +893,6 @@ std::string compressedFile(const FitsHdu& hdu, const TileLayout& layout, const s
     end();
 
     const FitsHeader& header = hdu.header;
-    const auto checked = [&](const std::string& keyword, std::int64_t fallback,
-                             std::initializer_list<std::int64_t> allowed) {
-        const std::int64_t value = header.has(keyword) ? header.integer(keyword).value_or(-1) : fallback;
-        if (std::find(allowed.begin(), allowed.end(), value) == allowed.end())
-            throw Error(fmt::format("{}: {} = {}, one of {} expected", what, keyword, valueText(header, keyword),
-                                    fmt::join(allowed, ", ")));
-        return value;
-    };
     text("XTENSION", "BINTABLE");
     integer("BITPIX", 8);
     integer("NAXIS", 2);
@@ -903,19 +916,10 @@ std::string compressedFile(const FitsHdu& hdu, const TileLayout& layout, const s
         integer(fmt::format("ZTILE{}", axis + 1), layout.tile[axis]);
     }
     if (layout.algorithm == "RICE_1") {
-        std::int64_t block = 32;
-        std::int64_t width = 4;
-        for (int n = 1; n <= 2; ++n) {
-            const std::string name = header.text(fmt::format("ZNAME{}", n)).value_or(n == 1 ? "BLOCKSIZE" : "BYTEPIX");
-            if (name == "BLOCKSIZE")
-                block = checked(fmt::format("ZVAL{}", n), 32, {16, 32});
-            else if (name == "BYTEPIX")
-                width = checked(fmt::format("ZVAL{}", n), 4, {1, 2, 4});
-        }
         text("ZNAME1", "BLOCKSIZE");
-        integer("ZVAL1", block);
+        integer("ZVAL1", layout.riceBlock);
         text("ZNAME2", "BYTEPIX");
-        integer("ZVAL2", width);
+        integer("ZVAL2", layout.riceBytes);
     }
     if (const std::optional<std::string> quantize = header.text("ZQUANTIZ")) {
         if (*quantize != "NONE" && *quantize != "NO_DITHER" && *quantize != "SUBTRACTIVE_DITHER_1" &&
