@@ -246,6 +246,8 @@ void compareFrameAndTruth(const CompareArguments& arguments, const std::string& 
             {"nspec", result.nspec},
             {"specmin", result.specmin},
             {"notes", result.notes},
+            {"truth_on_grid", result.truthOnGrid},
+            {"truth_resampling", arguments.resampling},
             {"pulls", toJson(result.all)},
             {"bins_left_out", {{"no_data", result.noData}, {"masked", result.masked}, {"at_edges", result.atEdges}}},
             {"worst", toJson(result.worst, "model")}};

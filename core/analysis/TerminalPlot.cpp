@@ -228,8 +228,11 @@ std::string drawSpectrum(const SpectrumPlot& plot, const PlotOptions& options) {
         text += fmt::format("{:>{}} {}\n", "masked", labelWidth - 1, marks);
     }
     appendAxis(text, plot, columns);
-    text += fmt::format("{}{}{}{}\n", plot.unit, plot.unit.empty() ? "" : ", ",
-                        scale.isAsinh() ? "asinh scale" : "linear scale", any ? "; x masked, o no data" : "");
+    std::string legend =
+        plot.unit + (plot.unit.empty() ? "" : ", ") + (scale.isAsinh() ? "asinh scale" : "linear scale");
+    const std::string meaning = any ? "; x masked, o no data" : "";
+    if (legend.size() + meaning.size() <= width) legend += meaning;
+    text += legend.substr(0, width) + '\n';
     return text;
 }
 
