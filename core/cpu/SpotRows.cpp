@@ -1,0 +1,680 @@
+#include "core/cpu/SpotRows.h"
+
+#include "core/psf/GaussHermite.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/cpu/SpotRows.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <hwy/contrib/math/math-inl.h>
+
+#ifndef PATCHLIGHT_SPOT_ROWS_ONCE
+#define PATCHLIGHT_SPOT_ROWS_ONCE
+namespace patchlight {
+
+/// erfc without its Gaussian, (1 + 2 t) exp(t^2) erfc(t), as a Chebyshev series in (t - 3)/(t + 3): smooth on all t >= 0, so one series
+/// gives erf to rounding (the idea of Shepherd & Laframboise 1981, Math. Comp. 36, 249). Fitted here, from the C library's erfc.
+struct ScaledErfc {
+    static constexpr int terms = 30;
+    static constexpr double centre = 3.0;
+    std::array<double, terms> coefficient{};
+
+    ScaledErfc() {
+        constexpr int nodes = 64;
+        std::array<long double, nodes> value{};
+        for (int k = 0; k < nodes; ++k) {
+            const long double q = std::cos(std::numbers::pi_v<long double> * (k + 0.5L) / nodes);
+            const long double t = centre * (1 + q) / (1 - q);
+            long double scaled = 0;
+            if (t < 60.0L) {
+                scaled = std::exp(t * t) * std::erfc(t);
+            } else { // asymptotic series, DLMF 7.12.1
+                long double term = 1;
+                for (int n = 0; n < 8; ++n) {
+                    scaled += term;
+                    term *= -(2 * n + 1) / (2 * t * t);
+                }
+                scaled /= t * std::sqrt(std::numbers::pi_v<long double>);
+            }
+            value[static_cast<std::size_t>(k)] = (1 + 2 * t) * scaled;
+        }
+        for (int n = 0; n < terms; ++n) {
+            long double sum = 0;
+            for (int k = 0; k < nodes; ++k)
+                sum += value[static_cast<std::size_t>(k)] *
+                       std::cos(std::numbers::pi_v<long double> * n * (k + 0.5L) / nodes);
+            coefficient[static_cast<std::size_t>(n)] = static_cast<double>(sum * (n == 0 ? 1 : 2) / nodes);
+        }
+    }
+    static const ScaledErfc& get() {
+        static const ScaledErfc one;
+        return one;
+    }
+};
+
+/// One group of bins side by side in vector lanes, while its spots are evaluated.
+struct SpotGroup {
+    const PsfView* psf;
+    int spectrum;
+    const double* wavelength; ///< [lanes]
+    const double* x;
+    const double* y;
+    const double* cornerX;
+    const double* cornerY;
+    int column0, columns; ///< CCD columns and rows that the group's stamps cover
+    int row0, rows;
+    bool tail;
+};
+
+} // namespace patchlight
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace patchlight::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::CappedTag<double, SpotRows::binSlots>;
+using Vec = hn::Vec<Tag>;
+
+/// Gaussian g(e) and erf(e / sqrt 2).
+HWY_INLINE void gaussianAndErf(Vec e, Vec& gauss, Vec& erf) {
+    const Tag d;
+    const ScaledErfc& series = ScaledErfc::get();
+    const Vec bell = hn::Exp(d, hn::Mul(hn::Set(d, -0.5), hn::Mul(e, e)));
+    gauss = hn::Mul(bell, hn::Set(d, 0.39894228040143267794));
+    const Vec t = hn::Mul(hn::Abs(e), hn::Set(d, 0.70710678118654752440));
+    const Vec centre = hn::Set(d, ScaledErfc::centre);
+    const Vec q = hn::Div(hn::Sub(t, centre), hn::Add(t, centre));
+    const Vec q2 = hn::Add(q, q);
+    Vec b1 = hn::Zero(d);
+    Vec b2 = hn::Zero(d);
+    for (int n = ScaledErfc::terms - 1; n > 0; --n) { // Clenshaw
+        const Vec b = hn::Sub(hn::MulAdd(q2, b1, hn::Set(d, series.coefficient[static_cast<std::size_t>(n)])), b2);
+        b2 = b1;
+        b1 = b;
+    }
+    const Vec sum = hn::Sub(hn::MulAdd(q, b1, hn::Set(d, series.coefficient[0])), b2);
+    const Vec erfc = hn::Div(hn::Mul(bell, sum), hn::MulAdd(hn::Set(d, 2.0), t, hn::Set(d, 1.0)));
+    erf = hn::CopySign(hn::Sub(hn::Set(d, 1.0), erfc), e);
+}
+
+/// Pixel-integrated Gauss-Hermite functions, as pixelGaussHermite() has them, for pixels first .. first + count - 1 of all lanes.
+/// @param out [degree + 1][count][lanes]; @param work [2][count + 1][lanes]
+void pixelFunctions(int first, Vec position, Vec sigma, int degree, int count, double* out, double* work) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    const Vec inverse = hn::Div(hn::Set(d, 1.0), sigma);
+    double* edges = work;
+    double* gauss = work + static_cast<std::size_t>(count + 1) * lanes;
+    double* before = gauss + static_cast<std::size_t>(count + 1) * lanes;
+    Vec lower = hn::Zero(d);
+    for (int k = 0; k <= count; ++k) {
+        const Vec e =
+            hn::Mul(hn::Sub(hn::Sub(hn::Set(d, static_cast<double>(first + k)), position), hn::Set(d, 0.5)), inverse);
+        Vec g;
+        Vec upper;
+        gaussianAndErf(e, g, upper);
+        const std::size_t at = static_cast<std::size_t>(k) * lanes;
+        hn::Store(e, d, edges + at);
+        hn::Store(g, d, gauss + at);
+        hn::Store(hn::Zero(d), d, before + at);
+        if (k > 0) hn::Store(hn::Mul(hn::Set(d, 0.5), hn::Sub(upper, lower)), d, out + at - lanes);
+        lower = upper;
+    }
+    for (int m = 1; m <= degree; ++m) {
+        double* row = out + static_cast<std::size_t>(m) * static_cast<std::size_t>(count) * lanes;
+        const Vec order = hn::Set(d, static_cast<double>(m - 1));
+        Vec here = hn::Load(d, gauss);
+        for (int k = 0; k <= count; ++k) {
+            const std::size_t at = static_cast<std::size_t>(k) * lanes;
+            const Vec following = k < count ? hn::Load(d, gauss + at + lanes) : here;
+            if (k < count) hn::Store(hn::Sub(here, following), d, row + at);
+            // He_m = e He_{m-1} - (m - 1) He_{m-2}
+            const Vec next = hn::NegMulAdd(order, hn::Load(d, before + at), hn::Mul(hn::Load(d, edges + at), here));
+            hn::Store(here, d, before + at);
+            hn::Store(next, d, gauss + at);
+            here = following;
+        }
+    }
+}
+
+/// Adds sum_ij c_ij px_i py_j to the group's stamp [rows][columns][lanes].
+void addCore(const double* coeff, int degX, int degY, const double* px, const double* py, int columns, int rows,
+             double* stamp) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    const std::size_t pxStride = static_cast<std::size_t>(columns) * lanes;
+    const std::size_t pyStride = static_cast<std::size_t>(rows) * lanes;
+    HWY_ALIGN double weight[(maxHermiteDegree + 1) * SpotRows::binSlots];
+    for (int r = 0; r < rows; ++r) {
+        const double* pyr = py + static_cast<std::size_t>(r) * lanes;
+        const double* c = coeff;
+        for (int i = 0; i <= degX; ++i) {
+            Vec sum = hn::Zero(d);
+            for (int j = 0; j <= degY; ++j, c += lanes)
+                sum = hn::MulAdd(hn::Load(d, c), hn::Load(d, pyr + static_cast<std::size_t>(j) * pyStride), sum);
+            hn::Store(sum, d, weight + static_cast<std::size_t>(i) * lanes);
+        }
+        double* out = stamp + static_cast<std::size_t>(r) * pxStride;
+        for (int k = 0; k < columns; ++k) {
+            const std::size_t at = static_cast<std::size_t>(k) * lanes;
+            Vec even = hn::Load(d, out + at);
+            Vec odd = hn::Zero(d);
+            int i = 0;
+            for (; i + 1 <= degX; i += 2) {
+                even = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes),
+                                  hn::Load(d, px + static_cast<std::size_t>(i) * pxStride + at), even);
+                odd = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i + 1) * lanes),
+                                 hn::Load(d, px + static_cast<std::size_t>(i + 1) * pxStride + at), odd);
+            }
+            if (i <= degX)
+                even = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes),
+                                  hn::Load(d, px + static_cast<std::size_t>(i) * pxStride + at), even);
+            hn::Store(hn::Add(even, odd), d, out + at);
+        }
+    }
+}
+
+/// Evaluates a group's unit-sum spots into stamp [rows][columns][lanes], zero outside each lane's own stamp; the same physics as
+/// evaluateSpot(), which documents it. @return sums of 1 or 0 per lane in `sums`
+void evaluateGroup(const SpotGroup& group, double* stamp, double* sums, double* work) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    const PsfView& psf = *group.psf;
+    const Vec wavelength = hn::LoadU(d, group.wavelength);
+
+    // Parameters [nparam][lanes].
+    double* parameter = work;
+    work += static_cast<std::size_t>(psf.nparam) * lanes;
+    {
+        HWY_ALIGN double basis[32 * SpotRows::binSlots];
+        double domain[2] = {0, 0};
+        const double* coeff =
+            psf.coeff + static_cast<std::size_t>(group.spectrum) * static_cast<std::size_t>(psf.nparam * psf.ncoeff);
+        for (int p = 0; p < psf.nparam; ++p, coeff += psf.ncoeff) {
+            const double* own = psf.domain + 2 * static_cast<std::size_t>(p);
+            if (p == 0 || own[0] != domain[0] || own[1] != domain[1]) {
+                domain[0] = own[0];
+                domain[1] = own[1];
+                const Vec u = hn::Sub(
+                    hn::Mul(hn::Sub(wavelength, hn::Set(d, domain[0])), hn::Set(d, 2.0 / (domain[1] - domain[0]))),
+                    hn::Set(d, 1.0));
+                hn::Store(hn::Set(d, 1.0), d, basis);
+                if (psf.ncoeff > 1) hn::Store(u, d, basis + lanes);
+                for (int n = 2; n < psf.ncoeff; ++n) {
+                    const Vec one = hn::Mul(hn::Mul(hn::Set(d, static_cast<double>(2 * n - 1)), u),
+                                            hn::Load(d, basis + static_cast<std::size_t>(n - 1) * lanes));
+                    const Vec two = hn::Mul(hn::Set(d, static_cast<double>(n - 1)),
+                                            hn::Load(d, basis + static_cast<std::size_t>(n - 2) * lanes));
+                    hn::Store(hn::Div(hn::Sub(one, two), hn::Set(d, static_cast<double>(n))), d,
+                              basis + static_cast<std::size_t>(n) * lanes);
+                }
+            }
+            Vec sum = hn::Zero(d);
+            for (int n = 0; n < psf.ncoeff; ++n)
+                sum = hn::MulAdd(hn::Set(d, coeff[n]), hn::Load(d, basis + static_cast<std::size_t>(n) * lanes), sum);
+            hn::Store(sum, d, parameter + static_cast<std::size_t>(p) * lanes);
+        }
+    }
+    const auto value = [&](int p) { return hn::Load(d, parameter + static_cast<std::size_t>(p) * lanes); };
+
+    const int columns = group.columns;
+    const int rows = group.rows;
+    const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
+    double* px = work;
+    double* py = px + static_cast<std::size_t>(highest * columns) * lanes;
+    double* scratch = py + static_cast<std::size_t>(highest * rows) * lanes;
+    const Vec x = hn::LoadU(d, group.x);
+    const Vec y = hn::LoadU(d, group.y);
+    const Vec cornerX = hn::LoadU(d, group.cornerX);
+    const Vec cornerY = hn::LoadU(d, group.cornerY);
+    const std::size_t pixels = static_cast<std::size_t>(rows * columns);
+    for (std::size_t p = 0; p < pixels; ++p) hn::Store(hn::Zero(d), d, stamp + p * lanes);
+
+    pixelFunctions(group.column0, x, value(SigmaX), psf.degX, columns, px, scratch);
+    pixelFunctions(group.row0, y, value(SigmaY), psf.degY, rows, py, scratch);
+    addCore(parameter + static_cast<std::size_t>(psf.ghOffset()) * lanes, psf.degX, psf.degY, px, py, columns, rows,
+            stamp);
+
+    const auto offsets = [&](int r, int k, Vec& dx, Vec& dy) {
+        dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), x);
+        dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), y);
+    };
+    if (psf.type == PsfType::GaussHermite2) {
+        const Vec cut = hn::Mul(value(NSigma), value(NSigma));
+        for (int r = 0; r < rows; ++r)
+            for (int k = 0; k < columns; ++k) {
+                Vec dx;
+                Vec dy;
+                offsets(r, k, dx, dy);
+                dx = hn::Div(dx, value(SigmaX));
+                dy = hn::Div(dy, value(SigmaY));
+                double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
+                hn::Store(hn::IfThenElseZero(hn::Lt(hn::MulAdd(dx, dx, hn::Mul(dy, dy)), cut), hn::Load(d, p)), d, p);
+            }
+        pixelFunctions(group.column0, x, value(SigmaX2), psf.degX2, columns, px, scratch);
+        pixelFunctions(group.row0, y, value(SigmaY2), psf.degY2, rows, py, scratch);
+        addCore(parameter + static_cast<std::size_t>(psf.gh2Offset()) * lanes, psf.degX2, psf.degY2, px, py, columns,
+                rows, stamp);
+    }
+    if (group.tail && psf.hasTail) {
+        const Vec core2 = hn::Mul(value(TailCore), value(TailCore));
+        const Vec power = hn::MulAdd(hn::Set(d, -0.5), value(TailIndex), hn::Set(d, -1.0));
+        for (int r = 0; r < rows; ++r)
+            for (int k = 0; k < columns; ++k) {
+                Vec dx;
+                Vec dy;
+                offsets(r, k, dx, dy);
+                dx = hn::Mul(dx, value(TailScaleX));
+                dy = hn::Mul(dy, value(TailScaleY));
+                const Vec r2 = hn::MulAdd(dx, dx, hn::Mul(dy, dy));
+                const Vec below =
+                    hn::Exp(d, hn::Mul(power, hn::Log(d, hn::Max(hn::Add(core2, r2), hn::Set(d, 1e-300)))));
+                double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
+                hn::Store(hn::MulAdd(hn::Mul(value(TailAmplitude), r2), below, hn::Load(d, p)), d, p);
+            }
+    }
+
+    // Each lane's own stamp, clipped at zero and normalised.
+    const Vec width = hn::Set(d, static_cast<double>(psf.stampX()));
+    const Vec height = hn::Set(d, static_cast<double>(psf.stampY()));
+    Vec sum = hn::Zero(d);
+    for (int r = 0; r < rows; ++r) {
+        const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), cornerY);
+        const auto inY = hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height));
+        for (int k = 0; k < columns; ++k) {
+            const Vec dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), cornerX);
+            const auto inside = hn::And(inY, hn::And(hn::Ge(dx, hn::Zero(d)), hn::Lt(dx, width)));
+            double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
+            const Vec v = hn::Load(d, p);
+            // NaN compares as not positive.
+            const Vec kept = hn::IfThenElseZero(hn::And(inside, hn::Gt(v, hn::Zero(d))), v);
+            hn::Store(kept, d, p);
+            sum = hn::Add(sum, kept);
+        }
+    }
+    const auto usable = hn::And(hn::Gt(sum, hn::Zero(d)), hn::Lt(sum, hn::Set(d, 1e300)));
+    const Vec scale = hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum));
+    for (std::size_t p = 0; p < pixels; ++p) {
+        const Vec v = hn::Load(d, stamp + p * lanes);
+        hn::Store(hn::IfThenElseZero(usable, hn::Mul(v, scale)), d, stamp + p * lanes);
+    }
+    hn::StoreU(hn::IfThenElseZero(usable, hn::Set(d, 1.0)), d, sums);
+}
+
+void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
+    const Tag d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    const int parts = SpotRows::binSlots / lanes;
+    const IndexRange bins = spots.bins();
+    const IndexRange rows = spots.rows();
+    const int width = spots.width();
+    if (rows.empty()) return;
+    const int tallest = spots.stampY() + SpotRows::binSlots * spots.stampY();
+    const int widest = width + spots.stampX();
+    const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
+    const std::size_t need = static_cast<std::size_t>(lanes) *
+                             static_cast<std::size_t>(psf.nparam + highest * (widest + tallest) +
+                                                      3 * (std::max(widest, tallest) + 1) + widest * tallest);
+    double* stamp = spots.work.require(need);
+    double* work = stamp + static_cast<std::size_t>(widest * tallest * lanes);
+
+    for (int spectrum = spots.spectra().first; spectrum < spots.spectra().last; ++spectrum) {
+        for (int part = 0; part < parts; ++part) {
+            const std::size_t slot0 = static_cast<std::size_t>(part * lanes);
+            const auto fill = [&](int row) {
+                double* out = spots.row(spectrum, row) + slot0;
+                for (int c = 0; c < width; ++c)
+                    hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * SpotRows::binSlots));
+            };
+            int touched = rows.first;
+            for (int group0 = bins.first / SpotRows::binSlots * SpotRows::binSlots; group0 < bins.last;
+                 group0 += SpotRows::binSlots) {
+                const int base = group0 + part * lanes;
+                const int first = std::max(base, bins.first);
+                const int last = std::min(base + lanes, bins.last);
+                if (first >= last) continue;
+                HWY_ALIGN double wavelength[SpotRows::binSlots];
+                HWY_ALIGN double x[SpotRows::binSlots];
+                HWY_ALIGN double y[SpotRows::binSlots];
+                HWY_ALIGN double cornerX[SpotRows::binSlots];
+                HWY_ALIGN double cornerY[SpotRows::binSlots];
+                HWY_ALIGN double present[SpotRows::binSlots];
+                double sums[SpotRows::binSlots];
+                int left = spots.cornerX(spectrum, first);
+                int right = left;
+                int bottom = spots.cornerY(spectrum, first);
+                int top = bottom;
+                for (int lane = 0; lane < lanes; ++lane) {
+                    const int bin = std::clamp(base + lane, first, last - 1);
+                    wavelength[lane] = grid.wavelength(bin);
+                    x[lane] = *spots.traceX(spectrum, bin);
+                    y[lane] = *spots.traceY(spectrum, bin);
+                    cornerX[lane] = spots.cornerX(spectrum, bin);
+                    cornerY[lane] = spots.cornerY(spectrum, bin);
+                    present[lane] = base + lane >= first && base + lane < last ? 1.0 : 0.0;
+                    left = std::min(left, spots.cornerX(spectrum, bin));
+                    right = std::max(right, spots.cornerX(spectrum, bin));
+                    bottom = std::min(bottom, spots.cornerY(spectrum, bin));
+                    top = std::max(top, spots.cornerY(spectrum, bin));
+                }
+                const int row0 = bottom;
+                const int row1 = top + spots.stampY();
+                SpotGroup group{
+                    &psf, spectrum,    wavelength, x, y, cornerX, cornerY, left, right - left + spots.stampX(),
+                    row0, row1 - row0, withTail};
+                evaluateGroup(group, stamp, sums, work);
+                for (int bin = first; bin < last; ++bin) spots.setSpotSum(spectrum, bin, sums[bin - base]);
+
+                const auto here = hn::Gt(hn::Load(d, present), hn::Zero(d));
+                const Vec height = hn::Set(d, static_cast<double>(spots.stampY()));
+                const Vec corner = hn::Load(d, cornerY);
+                for (int row = touched; row < std::min(row0, rows.last); ++row) fill(row);
+                for (int row = std::max(row0, rows.first); row < std::min(row1, rows.last); ++row) {
+                    const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(row)), corner);
+                    const auto mine = hn::And(here, hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height)));
+                    const int shift =
+                        spots.columnOrigin(spectrum, row) - left; // column 0 of the row in the group's stamp
+                    const double* from = stamp + static_cast<std::size_t>((row - row0) * group.columns * lanes);
+                    double* out = spots.row(spectrum, row) + slot0;
+                    for (int c = 0; c < width; ++c) {
+                        const int k = c + shift;
+                        const Vec v = k >= 0 && k < group.columns
+                                          ? hn::Load(d, from + static_cast<std::size_t>(k * lanes))
+                                          : hn::Zero(d);
+                        double* to = out + static_cast<std::size_t>(c * SpotRows::binSlots);
+                        // Rows that the group before has written keep its slots.
+                        if (row >= touched) {
+                            hn::Store(hn::IfThenElseZero(mine, v), d, to);
+                        } else {
+                            hn::Store(hn::IfThenElse(mine, v, hn::Load(d, to)), d, to);
+                        }
+                    }
+                }
+                touched = std::max(touched, std::min(row1, rows.last));
+            }
+            for (int row = touched; row < rows.last; ++row) fill(row);
+        }
+    }
+}
+
+/// acc[a][:] += sum over columns of w[c] left[c][a] right[c][:].
+HWY_INLINE void addProducts(const double* weight, const double* left, const double* right, int columns, double* acc) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    constexpr std::size_t slots = SpotRows::binSlots;
+    for (std::size_t part = 0; part < slots; part += lanes) {
+        Vec a0 = hn::Load(d, acc + 0 * slots + part);
+        Vec a1 = hn::Load(d, acc + 1 * slots + part);
+        Vec a2 = hn::Load(d, acc + 2 * slots + part);
+        Vec a3 = hn::Load(d, acc + 3 * slots + part);
+        Vec a4 = hn::Load(d, acc + 4 * slots + part);
+        Vec a5 = hn::Load(d, acc + 5 * slots + part);
+        Vec a6 = hn::Load(d, acc + 6 * slots + part);
+        Vec a7 = hn::Load(d, acc + 7 * slots + part);
+        for (int c = 0; c < columns; ++c) {
+            const double* l = left + static_cast<std::size_t>(c) * slots;
+            const Vec r =
+                hn::Mul(hn::Set(d, weight[c]), hn::Load(d, right + static_cast<std::size_t>(c) * slots + part));
+            a0 = hn::MulAdd(hn::Set(d, l[0]), r, a0);
+            a1 = hn::MulAdd(hn::Set(d, l[1]), r, a1);
+            a2 = hn::MulAdd(hn::Set(d, l[2]), r, a2);
+            a3 = hn::MulAdd(hn::Set(d, l[3]), r, a3);
+            a4 = hn::MulAdd(hn::Set(d, l[4]), r, a4);
+            a5 = hn::MulAdd(hn::Set(d, l[5]), r, a5);
+            a6 = hn::MulAdd(hn::Set(d, l[6]), r, a6);
+            a7 = hn::MulAdd(hn::Set(d, l[7]), r, a7);
+        }
+        hn::Store(a0, d, acc + 0 * slots + part);
+        hn::Store(a1, d, acc + 1 * slots + part);
+        hn::Store(a2, d, acc + 2 * slots + part);
+        hn::Store(a3, d, acc + 3 * slots + part);
+        hn::Store(a4, d, acc + 4 * slots + part);
+        hn::Store(a5, d, acc + 5 * slots + part);
+        hn::Store(a6, d, acc + 6 * slots + part);
+        hn::Store(a7, d, acc + 7 * slots + part);
+    }
+}
+
+/// The products of one row of spectrum s with spectrum t >= s, over the columns that both have: overwrites acc [8][8].
+void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int row, double* acc) {
+    std::memset(acc, 0, sizeof(double) * SpotRows::binSlots * SpotRows::binSlots);
+    const int shift = spots.columnOrigin(t, row) - spots.columnOrigin(s, row);
+    const int first = std::max(0, shift);
+    const int last = std::min(spots.width(), spots.width() + shift);
+    if (first >= last) return;
+    addProducts(weight + first, spots.row(s, row) + first * SpotRows::binSlots,
+                spots.row(t, row) + (first - shift) * SpotRows::binSlots, last - first, acc);
+}
+
+void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    constexpr int slots = SpotRows::binSlots;
+    const IndexRange spectra = spots.spectra();
+    const IndexRange rows = spots.rows();
+    const int width = spots.width();
+    const int reach = sums.reach();
+    const int ny = spots.stampY();
+    std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of one row's columns
+    pixel.assign(static_cast<std::size_t>(3 * width), 0.0);
+    double* weight = pixel.data();
+    double* weighted = weight + width;
+    double* good = weighted + width;
+
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        HWY_ALIGN double self[slots * slots] = {};
+        HWY_ALIGN double next[slots * slots] = {};
+        HWY_ALIGN double second[slots * slots] = {};
+        HWY_ALIGN double sides[3 * slots] = {};
+        for (int row = rows.first; row < rows.last; ++row) {
+            const IndexRange mine = spots.active(s, row);
+            const int origin = spots.columnOrigin(s, row);
+            const double* v = spots.row(s, row);
+            if (!mine.empty()) {
+                const std::size_t line = static_cast<std::size_t>(row) * static_cast<std::size_t>(ccd.nx);
+                for (int c = 0; c < width; ++c) {
+                    const int x = origin + c;
+                    const bool on = x >= 0 && x < ccd.nx;
+                    const double w = on ? static_cast<double>(ccd.weights[line + static_cast<std::size_t>(x)]) : 0.0;
+                    weight[c] = w;
+                    weighted[c] = on ? w * static_cast<double>(ccd.pixels[line + static_cast<std::size_t>(x)]) : 0.0;
+                    good[c] = w > 0.0 ? 1.0 : 0.0;
+                }
+                addProducts(weight, v, v, width, self);
+                for (std::size_t part = 0; part < slots; part += lanes) {
+                    Vec y = hn::Load(d, sides + part);
+                    Vec f = hn::Load(d, sides + slots + part);
+                    Vec u = hn::Load(d, sides + 2 * slots + part);
+                    for (int c = 0; c < width; ++c) {
+                        const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
+                        y = hn::MulAdd(hn::Set(d, weighted[c]), a, y);
+                        f = hn::MulAdd(hn::Set(d, weight[c]), a, f);
+                        u = hn::MulAdd(hn::Set(d, good[c]), a, u);
+                    }
+                    hn::Store(y, d, sides + part);
+                    hn::Store(f, d, sides + slots + part);
+                    hn::Store(u, d, sides + 2 * slots + part);
+                }
+                for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
+                    if (spots.active(t, row).empty()) continue;
+                    const int shift = spots.columnOrigin(t, row) - origin;
+                    const int first = std::max(0, shift);
+                    const int last = std::min(width, width + shift);
+                    if (first < last)
+                        addProducts(weight + first, v + first * slots, spots.row(t, row) + (first - shift) * slots,
+                                    last - first, t == s + 1 ? next : second);
+                }
+            }
+            // Bins whose last row this was: their sums are complete.
+            for (int bin = mine.first; bin < mine.last; ++bin) {
+                if (row != std::min(spots.cornerY(s, bin) + ny, rows.last) - 1) continue;
+                const int a = bin % slots;
+                const std::size_t i = sums.index(s, bin);
+                for (int delta = 0; delta < slots; ++delta) {
+                    const int other = bin + delta;
+                    if (other < mine.last)
+                        sums.self_[i * slots + static_cast<std::size_t>(delta)] = self[a * slots + other % slots];
+                }
+                sums.y_[i] = sides[a];
+                sums.fluxweight_[i] = sides[slots + a];
+                sums.unmasked_[i] = sides[2 * slots + a];
+                sides[a] = sides[slots + a] = sides[2 * slots + a] = 0.0;
+                for (int l = 0; l < slots; ++l) self[a * slots + l] = self[l * slots + a] = 0.0;
+                for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
+                    double* acc = t == s + 1 ? next : second;
+                    const IndexRange theirs = spots.active(t, row);
+                    for (int other = theirs.first; other < theirs.last; ++other) {
+                        const double product = acc[a * slots + other % slots];
+                        if (t == s + 1) {
+                            sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + reach)] = product;
+                        } else {
+                            sums.second_[i] = std::max(sums.second_[i], product);
+                        }
+                    }
+                    for (int l = 0; l < slots; ++l) acc[a * slots + l] = 0.0;
+                }
+            }
+            // The same for the neighbours' bins, with those of ours that go on.
+            for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
+                double* acc = t == s + 1 ? next : second;
+                const IndexRange theirs = spots.active(t, row);
+                for (int other = theirs.first; other < theirs.last; ++other) {
+                    if (row != std::min(spots.cornerY(t, other) + ny, rows.last) - 1) continue;
+                    const int l = other % slots;
+                    for (int bin = mine.first; bin < mine.last; ++bin) {
+                        if (row == std::min(spots.cornerY(s, bin) + ny, rows.last) - 1) continue;
+                        const double product = acc[(bin % slots) * slots + l];
+                        const std::size_t i = sums.index(s, bin);
+                        if (t == s + 1) {
+                            sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + reach)] = product;
+                        } else {
+                            sums.second_[i] = std::max(sums.second_[i], product);
+                        }
+                    }
+                    for (int a = 0; a < slots; ++a) acc[a * slots + l] = 0.0;
+                }
+            }
+        }
+    }
+}
+
+} // namespace patchlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace patchlight {
+
+HWY_EXPORT(EvaluateRows);
+HWY_EXPORT(Accumulate);
+
+bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
+                      int ccdRows) {
+    corners_.spectra = spectra;
+    corners_.bins = bins;
+    stampX_ = psf.stampX();
+    stampY_ = psf.stampY();
+    const std::size_t count = static_cast<std::size_t>(spectra.count()) * static_cast<std::size_t>(bins.count());
+    corners_.x.resize(count);
+    corners_.y.resize(count);
+    x_.resize(count);
+    y_.resize(count);
+    sums_.assign(count, 0.0);
+    rows_ = {ccdRows, 0};
+    for (int bin = bins.first; bin < bins.last; ++bin) {
+        const double wavelength = grid.wavelength(bin);
+        for (int s = spectra.first; s < spectra.last; ++s) {
+            const std::size_t i = corners_.index(s, bin);
+            x_[i] = patchlight::traceX(psf, s, wavelength);
+            y_[i] = patchlight::traceY(psf, s, wavelength);
+            corners_.x[i] = spotCorner(psf.type, x_[i], psf.hsizeX);
+            corners_.y[i] = spotCorner(psf.type, y_[i], psf.hsizeY);
+            if (bin > bins.first && corners_.y[i] < corners_.y[corners_.index(s, bin - 1)])
+                return false; // the trace turns back
+            rows_.first = std::min(rows_.first, corners_.y[i]);
+            rows_.last = std::max(rows_.last, corners_.y[i] + stampY_);
+        }
+    }
+    rows_ = {std::max(0, rows_.first), std::min(ccdRows, rows_.last)};
+    if (rows_.empty()) rows_ = {0, 0};
+
+    const std::size_t rowCount = static_cast<std::size_t>(spectra.count()) * static_cast<std::size_t>(rows_.count());
+    origin_.assign(rowCount, 0);
+    active_.assign(rowCount, IndexRange{});
+    width_ = stampX_;
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        int low = bins.first;
+        int high = bins.first;
+        for (int row = rows_.first; row < rows_.last; ++row) {
+            while (low < bins.last && cornerY(s, low) + stampY_ <= row) ++low;
+            high = std::max(high, low);
+            while (high < bins.last && cornerY(s, high) <= row) ++high;
+            if (high - low > binSlots) return false;
+            active_[rowIndex(s, row)] = {low, high};
+            if (low == high) continue;
+            int left = cornerX(s, low);
+            int right = left;
+            for (int bin = low; bin < high; ++bin) {
+                left = std::min(left, cornerX(s, bin));
+                right = std::max(right, cornerX(s, bin));
+            }
+            origin_[rowIndex(s, row)] = left;
+            width_ = std::max(width_, right - left + stampX_);
+        }
+    }
+    constexpr int mostSlant = 16; // pixels that a trace may move sideways within a spot's height
+    if (width_ > stampX_ + mostSlant) return false;
+    // A group of bins is evaluated on one rectangle of pixels, which must not be much larger than its spots.
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        for (int group = bins.first / binSlots * binSlots; group < bins.last; group += binSlots) {
+            const int first = std::max(group, bins.first);
+            const int last = std::min(group + binSlots, bins.last);
+            int left = cornerX(s, first);
+            int right = left;
+            for (int bin = first; bin < last; ++bin) {
+                left = std::min(left, cornerX(s, bin));
+                right = std::max(right, cornerX(s, bin));
+            }
+            if (right - left > width_ || cornerY(s, last - 1) - cornerY(s, first) > binSlots * stampY_) return false;
+        }
+    }
+    return true;
+}
+
+void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
+    values_.require(static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
+                        rowStride() +
+                    binSlots);
+    HWY_DYNAMIC_DISPATCH(EvaluateRows)(*this, psf, grid, withTail);
+}
+
+void PairSums::accumulate(const SpotRows& spots, const CcdView& ccd) {
+    spectra_ = spots.spectra();
+    bins_ = spots.bins();
+    // How far apart bins of neighbouring spectra can share a row.
+    reach_ = SpotRows::binSlots - 1;
+    for (int s = spectra_.first; s + 1 < spectra_.last; ++s)
+        for (int row = spots.rows().first; row < spots.rows().last; ++row) {
+            const IndexRange a = spots.active(s, row);
+            const IndexRange b = spots.active(s + 1, row);
+            if (!a.empty() && !b.empty()) reach_ = std::max({reach_, b.last - 1 - a.first, a.last - 1 - b.first});
+        }
+    const std::size_t count = static_cast<std::size_t>(spectra_.count()) * static_cast<std::size_t>(bins_.count());
+    self_.assign(count * SpotRows::binSlots, 0.0);
+    next_.assign(count * stride(), 0.0);
+    second_.assign(count, 0.0);
+    y_.assign(count, 0.0);
+    fluxweight_.assign(count, 0.0);
+    unmasked_.assign(count, 0.0);
+    HWY_DYNAMIC_DISPATCH(Accumulate)(*this, spots, ccd);
+}
+
+} // namespace patchlight
+#endif

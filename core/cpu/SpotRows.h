@@ -1,0 +1,120 @@
+#pragma once
+
+#include "core/cpu/AlignedBuffer.h"
+#include "core/engine/Backend.h"
+#include "core/engine/Plan.h"
+#include "core/psf/PsfView.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace patchlight {
+
+/// The spots of a rectangle of spectra x bins, laid out by CCD row.
+///
+/// On a CCD row at most `binSlots` = 8 consecutive bins of one spectrum have light (a spot is 11 rows high, bins are 1.4 rows apart), so a row
+/// of a spectrum is a small dense matrix: columns of the CCD x slots, slot = bin mod 8. Normal matrix, model and chi2pix are sums over
+/// these rows.
+class SpotRows {
+public:
+    static constexpr int binSlots = 8;
+
+    /// Where the spots lie. @return false where the layout does not fit: more than 8 bins on a row, or traces that turn back
+    [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
+                              int ccdRows);
+    /// Evaluates the spots; call after locate().
+    void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
+
+    [[nodiscard]] const SpotCorners& corners() const { return corners_; }
+    [[nodiscard]] IndexRange spectra() const { return corners_.spectra; }
+    [[nodiscard]] IndexRange bins() const { return corners_.bins; }
+    /// CCD rows that are held, within the CCD.
+    [[nodiscard]] IndexRange rows() const { return rows_; }
+    [[nodiscard]] int width() const { return width_; }
+    [[nodiscard]] int stampX() const { return stampX_; }
+    [[nodiscard]] int stampY() const { return stampY_; }
+
+    /// Values [width][binSlots] of a spectrum on a CCD row; zero in slots without light.
+    [[nodiscard]] const double* row(int spectrum, int ccdRow) const {
+        return values_.data() + rowIndex(spectrum, ccdRow) * rowStride();
+    }
+    [[nodiscard]] double* row(int spectrum, int ccdRow) {
+        return values_.data() + rowIndex(spectrum, ccdRow) * rowStride();
+    }
+    /// CCD column of row()'s first column.
+    [[nodiscard]] int columnOrigin(int spectrum, int ccdRow) const { return origin_[rowIndex(spectrum, ccdRow)]; }
+    /// Bins with light on a row.
+    [[nodiscard]] IndexRange active(int spectrum, int ccdRow) const { return active_[rowIndex(spectrum, ccdRow)]; }
+    [[nodiscard]] int cornerX(int spectrum, int bin) const { return corners_.x[corners_.index(spectrum, bin)]; }
+    [[nodiscard]] int cornerY(int spectrum, int bin) const { return corners_.y[corners_.index(spectrum, bin)]; }
+    /// 1 where the spot has light at all (0: a fiber that was not fitted).
+    [[nodiscard]] double spotSum(int spectrum, int bin) const { return sums_[corners_.index(spectrum, bin)]; }
+
+    // For the kernels that fill this object.
+    [[nodiscard]] std::size_t rowIndex(int spectrum, int ccdRow) const {
+        return static_cast<std::size_t>(spectrum - corners_.spectra.first) * static_cast<std::size_t>(rows_.count()) +
+               static_cast<std::size_t>(ccdRow - rows_.first);
+    }
+    [[nodiscard]] std::size_t rowStride() const { return static_cast<std::size_t>(width_) * binSlots; }
+    [[nodiscard]] const double* traceX(int spectrum, int bin) const {
+        return x_.data() + corners_.index(spectrum, bin);
+    }
+    [[nodiscard]] const double* traceY(int spectrum, int bin) const {
+        return y_.data() + corners_.index(spectrum, bin);
+    }
+    void setSpotSum(int spectrum, int bin, double sum) { sums_[corners_.index(spectrum, bin)] = sum; }
+    AlignedBuffer work; ///< scratch of the kernels
+
+private:
+    SpotCorners corners_;
+    IndexRange rows_;
+    int width_ = 0;
+    int stampX_ = 0;
+    int stampY_ = 0;
+    std::vector<double> x_, y_;      ///< traces, [spectra][bins]
+    std::vector<double> sums_;       ///< [spectra][bins]
+    std::vector<int> origin_;        ///< [spectra][rows]
+    std::vector<IndexRange> active_; ///< [spectra][rows]
+    AlignedBuffer values_;           ///< [spectra][rows][width][binSlots]
+};
+
+/// Sums over pixels that patches share: overlaps of spots with themselves and their neighbours, and the right-hand sides, each over the
+/// whole CCD (patches subtract what lies outside their window).
+class PairSums {
+public:
+    /// Adds up all rows of `spots`. Neighbours are the next spectrum and the one after, within the tile.
+    void accumulate(const SpotRows& spots, const CcdView& ccd);
+
+    /// Largest distance in bins at which spots of neighbouring spectra share a row.
+    [[nodiscard]] int reach() const { return reach_; }
+    /// sum A_b w A_{b + d}, d = 0 .. 7, of one spectrum.
+    [[nodiscard]] const double* self(int spectrum, int bin) const {
+        return self_.data() + index(spectrum, bin) * SpotRows::binSlots;
+    }
+    /// sum A_{s, b} w A_{s + 1, b + d}, d = -reach .. reach, at [d + reach].
+    [[nodiscard]] const double* next(int spectrum, int bin) const {
+        return next_.data() + index(spectrum, bin) * stride();
+    }
+    /// Largest |sum A_{s, b} w A_{s + 2, b'}| over b': what ignoring second neighbours leaves out.
+    [[nodiscard]] double second(int spectrum, int bin) const { return second_[index(spectrum, bin)]; }
+    [[nodiscard]] double y(int spectrum, int bin) const { return y_[index(spectrum, bin)]; }
+    [[nodiscard]] double fluxweight(int spectrum, int bin) const { return fluxweight_[index(spectrum, bin)]; }
+    /// Share of the spot's light on unmasked pixels of the CCD.
+    [[nodiscard]] double unmasked(int spectrum, int bin) const { return unmasked_[index(spectrum, bin)]; }
+    [[nodiscard]] std::size_t stride() const { return static_cast<std::size_t>(2 * reach_ + 1); }
+    [[nodiscard]] std::size_t index(int spectrum, int bin) const {
+        return static_cast<std::size_t>(spectrum - spectra_.first) * static_cast<std::size_t>(bins_.count()) +
+               static_cast<std::size_t>(bin - bins_.first);
+    }
+
+    // Filled by the kernels.
+    std::vector<double> self_, next_, second_, y_, fluxweight_, unmasked_;
+    std::vector<double> pixelWork_;
+
+private:
+    IndexRange spectra_;
+    IndexRange bins_;
+    int reach_ = 0;
+};
+
+} // namespace patchlight
