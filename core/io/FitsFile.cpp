@@ -2,6 +2,7 @@
 
 #include "core/base/Error.h"
 #include "core/io/FitsTableLayout.h"
+#include "core/io/RiceCode.h"
 
 #include <algorithm>
 #include <array>
@@ -854,6 +855,10 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
             if (packed.count < riceShortest)
                 fail(fmt::format("tile {} has {} bytes of Rice code, {} or more expected", tile, packed.count,
                                  riceShortest));
+            if (!riceCodeIsWhole({heap + packed.offset, static_cast<std::size_t>(packed.count)}, pixels,
+                                 static_cast<int>(layout.riceBlock), static_cast<int>(layout.riceBytes)))
+                fail(fmt::format("tile {}: {} bytes of Rice code end before its {} pixels do", tile, packed.count,
+                                 pixels));
         } else {
             const std::uint64_t bytes = inflatedBytes(packed);
             const std::uint64_t expected = pixels * (quantized ? 4 : pixelBytes);
