@@ -84,8 +84,10 @@ std::string commandLine() {
         if (end == std::string::npos) end = text.size();
         std::string word = text.substr(begin, end - begin);
         if (begin == 0) word = std::filesystem::path(word).filename().string();
-        if (word.find_first_of(" '\"\\$&|;<>()*?") != std::string::npos || word.empty()) word = "'" + word + "'";
-        line += (line.empty() ? "" : " ") + word;
+        if (word.find_first_of(" '\"\\$&|;<>()*?") != std::string::npos || word.empty())
+            word = fmt::format("'{}'", word);
+        if (!line.empty()) line += ' ';
+        line += word;
         begin = end + 1;
     }
     return line;

@@ -24,6 +24,7 @@ TruthSpectra readTruth(const std::string& path) {
         file.fail(fluxHdu, fmt::format("{}, an image of spectra x wavelengths expected", fluxHdu.shapeText()));
     if (!waveHdu.isImage(1)) file.fail(waveHdu, fmt::format("{}, a list of wavelengths expected", waveHdu.shapeText()));
     const std::size_t nwave = file.pixelCount(waveHdu);
+    (void)file.pixelCount(fluxHdu); // what the header claims must be in the file, before memory is asked for
     if (static_cast<std::uint64_t>(fluxHdu.shape[0]) != nwave) {
         file.fail(fluxHdu, fmt::format("{}, but WAVELENGTH has {} values: as many columns expected",
                                        fluxHdu.shapeText(), nwave));
@@ -39,7 +40,7 @@ TruthSpectra readTruth(const std::string& path) {
                       fmt::format("value {} is {}, wavelengths in increasing order expected", i, truth.wavelength[i]));
         }
     }
-    truth.flux = Array2<double>(file.pixelCount(fluxHdu) / nwave, nwave);
+    truth.flux = Array2<double>(static_cast<std::size_t>(fluxHdu.shape[1]), nwave);
     file.readImage(fluxHdu, std::span<double>(truth.flux.values()));
     for (const double value : truth.flux.values()) {
         if (!std::isfinite(value))
