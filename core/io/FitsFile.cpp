@@ -517,6 +517,7 @@ FitsTable FitsFile::readTable(const FitsHdu& hdu) const {
         fail(hdu, "ZTABLE = T: tables compressed by fpack cannot be read, funpack makes them plain");
     FitsTable table;
     table.name = hdu.name;
+    table.origin = where(hdu);
     table.header = hdu.header;
     table.rowBytes = static_cast<std::size_t>(hdu.rowBytes);
     table.rowCount = static_cast<std::size_t>(hdu.rowCount);

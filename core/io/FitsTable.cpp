@@ -17,6 +17,7 @@ namespace patchlight {
 namespace {
 
 std::string nameOf(const FitsTable& table) {
+    if (!table.origin.empty()) return table.origin;
     return table.name.empty() ? "table" : fmt::format("table {}", table.name);
 }
 
@@ -183,6 +184,7 @@ FitsTable FitsTable::selectRows(std::size_t first, std::size_t count) const {
             fmt::format("{}: rows {} to {} asked for, it has {}", nameOf(*this), first, first + count, rowCount));
     FitsTable part;
     part.name = name;
+    part.origin = origin;
     part.header = header;
     part.header.set("NAXIS2", static_cast<std::int64_t>(count), "number of rows in table");
     part.rowBytes = rowBytes;

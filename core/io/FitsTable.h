@@ -13,7 +13,8 @@ namespace patchlight {
 /// A FITS binary table carried as it is: header cards and raw big-endian rows, so that no column is lost or converted
 /// (64-bit target ids stay 64-bit integers).
 struct FitsTable {
-    std::string name;
+    std::string name;                ///< EXTNAME
+    std::string origin;              ///< what messages begin with, such as "psf.fits: HDU 2 (PSF)"; empty: the name
     FitsHeader header;               ///< all cards of the HDU, TTYPEn/TFORMn among them
     std::size_t rowBytes = 0;        ///< NAXIS1
     std::size_t rowCount = 0;        ///< NAXIS2

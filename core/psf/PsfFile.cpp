@@ -152,6 +152,8 @@ void readParameters(FitsFile& file, const FitsHdu& hdu, Psf& psf) {
         std::find_if(columns.begin(), columns.end(), [](const FitsColumn& c) { return sameFitsName(c.name, "COEFF"); });
     if (column == columns.end() || !table.hasColumn("PARAM"))
         file.fail(hdu, fmt::format("column {} is missing", column == columns.end() ? "COEFF" : "PARAM"));
+    const std::vector<std::string> names = table.texts("PARAM");
+    const std::vector<double> coeff = table.numbers("COEFF");
     const int ncoeff = coefficientsPerSpectrum(file, hdu, *column);
     const std::size_t perRow = column->repeat;
     if (perRow == 0 || perRow % static_cast<std::size_t>(ncoeff) != 0)
@@ -164,8 +166,6 @@ void readParameters(FitsFile& file, const FitsHdu& hdu, Psf& psf) {
         file.fail(hdu, fmt::format("COEFF holds {} spectra: too many", nspec));
     psf.nspec = static_cast<int>(nspec);
 
-    const std::vector<std::string> names = table.texts("PARAM");
-    const std::vector<double> coeff = table.numbers("COEFF");
     std::vector<double> wavemin(table.rowCount);
     std::vector<double> wavemax(table.rowCount);
     if (ownDomains) {
@@ -251,7 +251,7 @@ void readOffsets(FitsFile& file, Psf& psf) {
             psf.offsets.push_back(std::move(offsets));
         } catch (const Error& error) {
             // They are shown, not used: no reason to fail.
-            spdlog::warn("{}: {}; the table is left out", file.where(hdu), error.what());
+            spdlog::warn("{}; the table is left out", error.what());
         }
     }
 }

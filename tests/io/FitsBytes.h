@@ -88,6 +88,7 @@ inline std::vector<std::string> tableCards(const std::string& name, long long ro
 }
 
 inline void save(const QString& path, std::string_view bytes) {
+    QFile::remove(path); // a file that is cut short and written anew is waited for by ext4
     QFile file(path);
     if (!file.open(QIODevice::WriteOnly) ||
         file.write(bytes.data(), static_cast<qint64>(bytes.size())) != static_cast<qint64>(bytes.size()))
