@@ -109,18 +109,17 @@ std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string&
     header.set("GCOUNT", 1, "one group");
     header.set("TFIELDS", targets.empty() ? 3 : 4, "columns");
     int field = 0;
-    const auto addColumn = [&](const std::string& name, const char* form, const char* unit,
-                               const std::string& comment) {
+    // No TUNIT, as desispec's files have none; astropy would warn about "electron", which FITS does not know as a unit.
+    const auto addColumn = [&](const std::string& name, const char* form, const std::string& comment) {
         ++field;
         header.set(fmt::format("TTYPE{}", field), name, comment);
         header.set(fmt::format("TFORM{}", field), form);
-        if (*unit != 0) header.set(fmt::format("TUNIT{}", field), unit);
     };
     const std::string range = fmt::format("in wave. range {},{}A", band.first, band.last);
-    if (!targets.empty()) addColumn("TARGETID", "K", "", "DESI unique target ID");
-    addColumn(fmt::format("INTEG_RAW_FLUX_{}", band.name), "D", "electron", "integ. flux " + range);
-    addColumn(fmt::format("MEDIAN_RAW_FLUX_{}", band.name), "D", "electron/Angstrom", "median flux " + range);
-    addColumn(fmt::format("MEDIAN_RAW_SNR_{}", band.name), "D", "", "median SNR/sqrt(A) " + range);
+    if (!targets.empty()) addColumn("TARGETID", "K", "DESI unique target ID");
+    addColumn(fmt::format("INTEG_RAW_FLUX_{}", band.name), "D", "integ. flux " + range);
+    addColumn(fmt::format("MEDIAN_RAW_FLUX_{}", band.name), "D", "median flux " + range);
+    addColumn(fmt::format("MEDIAN_RAW_SNR_{}", band.name), "D", "median SNR/sqrt(A) " + range);
     header.set("EXTNAME", "SCORES", "extension name");
     return table;
 }
