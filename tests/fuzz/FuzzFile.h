@@ -9,10 +9,14 @@
 #include <string>
 #include <unistd.h>
 
+#include <spdlog/spdlog.h>
+
 namespace patchlight::fuzz {
 
 /// Writes the bytes to a file in memory and hands its path to `read`. Error is the one exception a reader may throw.
 template <class Read> void withFile(const std::uint8_t* data, std::size_t size, const char* suffix, Read read) {
+    static const bool quiet = (spdlog::set_level(spdlog::level::off), true); // a warning for nearly every input
+    (void)quiet;
     static const std::string path =
         "/dev/shm/patchlight-fuzz-" + std::to_string(::getpid()) + suffix; // one process fuzzes with one thread
     std::FILE* file = std::fopen(path.c_str(), "wb");
