@@ -2,6 +2,7 @@
 
 #include "core/base/Timeline.h"
 #include "core/cpu/BandKernels.h"
+#include "core/cpu/FastPath.h"
 #include "core/cpu/PatchSolver.h"
 #include "core/cpu/SpotTile.h"
 
@@ -19,11 +20,13 @@ namespace {
 struct Workspace {
     SpotTile tile;
     PatchSolver solver;
+    FastPath fast;
 };
 
 class CpuFrameJob final : public FrameJob {
 public:
-    CpuFrameJob(const FrameInput& input, int lanes) : input_(input), workspaces_(static_cast<std::size_t>(lanes)) {}
+    CpuFrameJob(const FrameInput& input, const CpuOptions& options, int lanes)
+        : input_(input), options_(options), workspaces_(static_cast<std::size_t>(lanes)) {}
 
     [[nodiscard]] int lanes() const override { return static_cast<int>(workspaces_.size()); }
 
@@ -37,6 +40,7 @@ public:
                               plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
         const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
         const NamedRange range(input_.timeline, "batch", tags);
+        if (!options_.exact && work.fast.run(input_, batch, output, options_.bounds, work.solver, work.tile)) return;
         {
             const NamedRange spots(input_.timeline, "spots", tags);
             work.tile.evaluate(input_.psf, plan.grid, spectra, bins, plan.options.psfTail);
@@ -62,26 +66,31 @@ public:
 
 private:
     FrameInput input_;
+    CpuOptions options_;
     std::vector<Workspace> workspaces_;
 };
 
 class CpuBackend final : public Backend {
 public:
+    explicit CpuBackend(const CpuOptions& options) : options_(options) {}
     [[nodiscard]] std::string name() const override { return "cpu"; }
     [[nodiscard]] std::string description() const override {
         return fmt::format("CPU, {} threads available, {}", std::max(1U, std::thread::hardware_concurrency()),
                            kernels::instructionSet());
     }
     /// Few enough that a bundle makes work for many threads, enough that the padding's spots are not evaluated too often twice.
-    [[nodiscard]] int batchSteps(const Plan&) const override { return 4; }
+    [[nodiscard]] int batchSteps(const Plan&) const override { return 8; }
     [[nodiscard]] std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) override {
         const int count = lanes > 0 ? lanes : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-        return std::make_unique<CpuFrameJob>(input, count);
+        return std::make_unique<CpuFrameJob>(input, options_, count);
     }
+
+private:
+    CpuOptions options_;
 };
 
 } // namespace
 
-std::unique_ptr<Backend> makeCpuBackend() { return std::make_unique<CpuBackend>(); }
+std::unique_ptr<Backend> makeCpuBackend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
 
 } // namespace patchlight

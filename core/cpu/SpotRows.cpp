@@ -1,5 +1,6 @@
 #include "core/cpu/SpotRows.h"
 
+#include "core/engine/Physics.h"
 #include "core/psf/GaussHermite.h"
 
 #include <algorithm>
@@ -454,6 +455,63 @@ void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int 
                 spots.row(t, row) + (first - shift) * SpotRows::binSlots, last - first, acc);
 }
 
+/// model[c] += sum over slots of values[c][slot] flux[slot].
+void AddModelRow(const double* values, int width, const double* flux, double* model) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    constexpr std::size_t slots = SpotRows::binSlots;
+    for (int c = 0; c < width; ++c) {
+        Vec sum = hn::Mul(hn::Load(d, values + static_cast<std::size_t>(c) * slots), hn::Load(d, flux));
+        for (std::size_t part = lanes; part < slots; part += lanes)
+            sum = hn::MulAdd(hn::Load(d, values + static_cast<std::size_t>(c) * slots + part), hn::Load(d, flux + part),
+                             sum);
+        model[c] += hn::GetLane(hn::SumOfLanes(d, sum));
+    }
+}
+
+void AddChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
+    const Tag d;
+    const std::size_t lanes = hn::Lanes(d);
+    constexpr std::size_t slots = SpotRows::binSlots;
+    for (std::size_t part = 0; part < slots; part += lanes) {
+        Vec above = hn::Load(d, sum + part);
+        Vec below = hn::Load(d, sum + slots + part);
+        for (int c = 0; c < width; ++c) {
+            const Vec a = hn::Load(d, values + static_cast<std::size_t>(c) * slots + part);
+            above = hn::MulAdd(hn::Set(d, chi2[c]), a, above);
+            below = hn::MulAdd(hn::Set(d, counted[c]), a, below);
+        }
+        hn::Store(above, d, sum + part);
+        hn::Store(below, d, sum + slots + part);
+    }
+}
+
+void PixelQuality(const float* pixels, const float* weights, const double* model, int count, double psferr,
+                  double* chi2, double* counted) {
+    const Tag d;
+    const hn::Rebind<float, Tag> single;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    const Vec one = hn::Set(d, 1.0);
+    int i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        const Vec p = hn::PromoteTo(d, hn::LoadU(single, pixels + i));
+        const Vec w = hn::PromoteTo(d, hn::LoadU(single, weights + i));
+        const Vec m = hn::LoadU(d, model + i);
+        const auto counts = hn::And(hn::Gt(w, hn::Zero(d)), hn::Ne(m, hn::Zero(d)));
+        const Vec difference = hn::Sub(p, m);
+        const Vec error = hn::Mul(hn::Set(d, psferr), m);
+        const Vec variance = hn::MulAdd(error, error, hn::Div(one, w));
+        hn::StoreU(hn::IfThenElseZero(counts, hn::Div(hn::Mul(difference, difference), variance)), d, chi2 + i);
+        hn::StoreU(hn::IfThenElseZero(counts, one), d, counted + i);
+    }
+    for (; i < count; ++i) {
+        const double w = static_cast<double>(weights[i]);
+        const bool counts = pixelCounts(w, model[i]);
+        chi2[i] = counts ? pixelChi2(static_cast<double>(pixels[i]), w, model[i], psferr) : 0.0;
+        counted[i] = counts ? 1.0 : 0.0;
+    }
+}
+
 void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
@@ -574,6 +632,27 @@ namespace patchlight {
 
 HWY_EXPORT(EvaluateRows);
 HWY_EXPORT(Accumulate);
+HWY_EXPORT(RowProducts);
+HWY_EXPORT(AddModelRow);
+HWY_EXPORT(AddChi2Row);
+HWY_EXPORT(PixelQuality);
+
+void SpotRows::rowProducts(const double* weight, int s, int t, int ccdRow, double* product) const {
+    HWY_DYNAMIC_DISPATCH(RowProducts)(*this, weight, s, t, ccdRow, product);
+}
+
+void SpotRows::addModelRow(int spectrum, int ccdRow, const double* flux, double* model) const {
+    HWY_DYNAMIC_DISPATCH(AddModelRow)(row(spectrum, ccdRow), width_, flux, model);
+}
+
+void SpotRows::addChi2Row(int spectrum, int ccdRow, const double* chi2, const double* counted, double* sum) const {
+    HWY_DYNAMIC_DISPATCH(AddChi2Row)(row(spectrum, ccdRow), width_, chi2, counted, sum);
+}
+
+void pixelQuality(const float* pixels, const float* weights, const double* model, int count, double psferr,
+                  double* chi2, double* counted) {
+    HWY_DYNAMIC_DISPATCH(PixelQuality)(pixels, weights, model, count, psferr, chi2, counted);
+}
 
 bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
                       int ccdRows) {

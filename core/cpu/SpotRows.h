@@ -50,6 +50,20 @@ public:
     /// 1 where the spot has light at all (0: a fiber that was not fitted).
     [[nodiscard]] double spotSum(int spectrum, int bin) const { return sums_[corners_.index(spectrum, bin)]; }
 
+    /// True where the spot's stamp has a pixel on a CCD of nx x ny.
+    [[nodiscard]] bool onCcd(int spectrum, int bin, int nx, int ny) const {
+        const int x = cornerX(spectrum, bin);
+        const int y = cornerY(spectrum, bin);
+        return x < nx && y < ny && x + stampX_ > 0 && y + stampY_ > 0;
+    }
+    /// sum over columns of weight[c] A_s[c][a] A_t[c][b] on a row, for the columns that spectra s and t both have: product [8][8].
+    /// @param weight [width], columns of spectrum s
+    void rowProducts(const double* weight, int s, int t, int ccdRow, double* product) const;
+    /// model[c] += sum over slots of A[c][slot] flux[slot]. @param flux [8], aligned; model [width]
+    void addModelRow(int spectrum, int ccdRow, const double* flux, double* model) const;
+    /// sum[slot] += A^T chi2, sum[8 + slot] += A^T counted. @param chi2, counted [width]; sum [2][8], aligned
+    void addChi2Row(int spectrum, int ccdRow, const double* chi2, const double* counted, double* sum) const;
+
     // For the kernels that fill this object.
     [[nodiscard]] std::size_t rowIndex(int spectrum, int ccdRow) const {
         return static_cast<std::size_t>(spectrum - corners_.spectra.first) * static_cast<std::size_t>(rows_.count()) +
@@ -116,5 +130,9 @@ private:
     IndexRange bins_;
     int reach_ = 0;
 };
+
+/// chi2 and whether they count, for `count` pixels of a row (pixelChi2, pixelCounts).
+void pixelQuality(const float* pixels, const float* weights, const double* model, int count, double psferr,
+                  double* chi2, double* counted);
 
 } // namespace patchlight

@@ -18,6 +18,11 @@ std::string describeStatus(std::uint32_t status) {
     add(PatchStatus::Regularized, "regularized");
     add(PatchStatus::NoPixels, "no pixels");
     add(PatchStatus::Failed, "failed");
+    add(PatchStatus::WideBand, "wide band");
+    add(PatchStatus::Exact, "exact path");
+    add(PatchStatus::IllConditioned, "ill-conditioned");
+    add(PatchStatus::Leaking, "band leaks");
+    add(PatchStatus::Bright, "bright");
     return words.empty() ? "ok" : words;
 }
 

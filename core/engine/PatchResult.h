@@ -11,16 +11,22 @@ namespace patchlight {
 /// What happened to a patch; bits of PatchReport::status.
 enum class PatchStatus : std::uint32_t {
     Ok = 0,
-    Regularized = 1U << 0, ///< the factorisation failed and was repeated with regularize = 1e-4
-    NoPixels = 1U << 1,    ///< the whole patch lies off the CCD, or all of its pixels are masked
-    Failed = 1U << 2,      ///< no factorisation even with regularisation: flux = ivar = 0
+    Regularized = 1U << 0,    ///< the factorisation failed and was repeated with regularize = 1e-4
+    NoPixels = 1U << 1,       ///< the whole patch lies off the CCD, or all of its pixels are masked
+    Failed = 1U << 2,         ///< no factorisation even with regularisation: flux = ivar = 0
+    WideBand = 1U << 3,       ///< the fast path's narrow band was not enough, its wide one was
+    Exact = 1U << 4,          ///< neither was: the exact path solved it
+    IllConditioned = 1U << 5, ///< ... because a spectrum's condition number is beyond the ladder
+    Leaking = 1U << 6,        ///< ... because the band leaves too much out
+    Bright = 1U << 7,         ///< ... because the signal to noise ratio asks for more
 };
 
 /// A patch in a line of the log.
 struct PatchReport {
     std::uint32_t status = 0; ///< PatchStatus bits
-    double condition =
-        0; ///< largest over the core spectra of the condition number of S_s (signal), or that of iCov (noise)
+    double error = 0;         ///< estimate of what the fast path left out, relative to Q; 0: nothing
+    /// Largest over the core spectra of the condition number of S_s (signal), or that of iCov (noise); the fast path's bound of it.
+    double condition = 0;
 };
 
 /// Everything that was computed for one patch. Flux index = ispec * nwave + iwave over padded spectra and padded bins;
@@ -29,6 +35,7 @@ struct PatchDetail {
     Patch patch;
     PixelWindow window;
     PatchReport report;
+    double error = 0;              ///< estimate of what the fast path left out, relative to Q; 0: exact
     double condition = 0;          ///< of iCov, 2-norm
     Array2<double> image, pixivar; ///< [NY][NX], window
     Array2<double> model, chi;     ///< [NY][NX]: A xflux; (p - m) / sqrt(1/w + (psferr m)^2), 0 where not counted

@@ -1,0 +1,413 @@
+#include "core/cpu/FastPath.h"
+
+#include "core/base/Timeline.h"
+#include "core/engine/Physics.h"
+#include "core/frame/ExtractedFrame.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace patchlight {
+
+namespace {
+
+std::size_t size(int count) { return static_cast<std::size_t>(count); }
+
+/// Relative error of the rational square roots (InverseSquareRoot::error of every rung is below it).
+constexpr double rootError = 1e-10;
+
+} // namespace
+
+bool FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
+                   PatchSolver& exact, SpotTile& tile) {
+    const Plan& plan = *input.plan;
+    bounds_ = bounds;
+    if (plan.options.decorrelate != Decorrelate::Signal) return false;
+    const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
+    const Subbundle& last = plan.subbundles[size(batch.subbundles.last - 1)];
+    const IndexRange spectra{first.padded.first, last.padded.last};
+    const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
+                          plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
+    const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
+    {
+        const NamedRange range(input.timeline, "spots", tags);
+        if (!spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny)) return false;
+        spots_.evaluate(input.psf, plan.grid, plan.options.psfTail);
+    }
+    {
+        const NamedRange range(input.timeline, "normal equations", tags);
+        sums_.accumulate(spots_, input.ccd);
+    }
+
+    // A patch and the reasons for which it left the rung before.
+    struct Waiting {
+        Patch patch;
+        std::uint32_t climbed = 0;
+    };
+    const int lanes = LaneSolver::lanes();
+    const auto solveAll = [&](const std::vector<Waiting>& patches, int band, std::vector<Waiting>& left) {
+        for (std::size_t begin = 0; begin < patches.size(); begin += size(lanes)) {
+            std::vector<Member> members;
+            for (std::size_t i = begin; i < std::min(patches.size(), begin + size(lanes)); ++i) {
+                Member member;
+                member.patch = patches[i].patch;
+                member.climbed = patches[i].climbed;
+                member.lane = static_cast<int>(i - begin);
+                members.push_back(std::move(member));
+            }
+            solveGroup(input, members, output, band);
+            for (const Member& member : members)
+                if (!member.done) left.push_back({member.patch, member.climbed});
+        }
+    };
+    std::vector<Waiting> wide;
+    std::vector<Waiting> dense;
+    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub) {
+        // Patches of one subbundle have one shape.
+        std::vector<Waiting> patches;
+        for (int step = batch.steps.first; step < batch.steps.last; ++step) patches.push_back({plan.patch(sub, step)});
+        wide.clear();
+        solveAll(patches, LaneSolver::narrowBand, wide);
+        for (Waiting& one : wide) one.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
+        solveAll(wide, LaneSolver::wideBand, dense);
+    }
+    for (const Waiting& one : dense) {
+        const NamedRange range(input.timeline, "exact patch", {first.bundle, one.patch.step, 1});
+        tile.evaluate(input.psf, plan.grid, one.patch.spectra, one.patch.bins, plan.options.psfTail);
+        exact.solve(input, tile, one.patch, &output, nullptr);
+        if (output.reports != nullptr) {
+            const std::uint32_t reasons = one.climbed & ~static_cast<std::uint32_t>(PatchStatus::WideBand);
+            output.reports[size(one.patch.subbundle) * size(plan.nsteps) + size(one.patch.step)].status |=
+                reasons | static_cast<std::uint32_t>(PatchStatus::Exact);
+        }
+    }
+    return true;
+}
+
+void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band) {
+    const Plan& plan = *input.plan;
+    const Patch& shape = members.front().patch;
+    const int nspec = shape.spectra.count();
+    const int nwave = shape.bins.count();
+    const RangeTags tags{plan.subbundles[size(shape.subbundle)].bundle, shape.step, static_cast<int>(members.size())};
+    {
+        const NamedRange range(input.timeline, "gather", tags);
+        solver_.shape(nspec, nwave, sums_.reach(), plan.ndiag);
+        for (Member& member : members) {
+            member.window = patchWindow(input.psf, member.patch, spots_.corners(), plan.options.pixpadFrac,
+                                        input.ccd.nx, input.ccd.ny);
+            gather(input, member);
+            trimToWindow(input, member);
+            addPrior(input, member);
+        }
+        for (int lane = static_cast<int>(members.size()); lane < LaneSolver::lanes(); ++lane)
+            for (int s = 0; s < nspec; ++s)
+                for (int i = 0; i < nwave; ++i) solver_.own(s, i)[lane] = 1.0; // an idle lane solves the unit matrix
+    }
+    {
+        const NamedRange range(input.timeline, "solve", tags);
+        solver_.solve(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first, band);
+    }
+    const NamedRange range(input.timeline, "quality", tags);
+    for (Member& member : members) {
+        member.done = member.empty || withinBounds(member);
+        if (member.done) measureAndWrite(input, member, output);
+    }
+}
+
+/// Copies the sums over the whole CCD into the member's lane.
+void FastPath::gather(const FrameInput&, Member& member) {
+    const Patch& patch = member.patch;
+    const int nspec = patch.spectra.count();
+    const int nwave = patch.bins.count();
+    const int reach = sums_.reach();
+    const std::size_t lanes = size(LaneSolver::lanes());
+    const std::size_t lane = size(member.lane);
+    member.fluxweight.resize(size(nspec) * size(nwave));
+    for (int s = 0; s < nspec; ++s) {
+        const int spectrum = patch.spectra.first + s;
+        for (int i = 0; i < nwave; ++i) {
+            const int bin = patch.bins.first + i;
+            const double* self = sums_.self(spectrum, bin);
+            double* own = solver_.own(s, i) + lane;
+            const int ownCount = std::min(SpotRows::binSlots, nwave - i);
+            for (int delta = 0; delta < ownCount; ++delta) own[size(delta) * lanes] = self[delta];
+            solver_.y(s, i)[lane] = sums_.y(spectrum, bin);
+            member.fluxweight[size(s) * size(nwave) + size(i)] = sums_.fluxweight(spectrum, bin);
+            if (s + 1 == nspec) continue;
+            const double* from = sums_.next(spectrum, bin);
+            double* to = solver_.next(s, i) + lane;
+            const int low = std::max(-reach, -i);
+            const int high = std::min(reach, nwave - 1 - i);
+            for (int delta = low; delta <= high; ++delta) to[size(delta + reach) * lanes] = from[delta + reach];
+        }
+    }
+}
+
+/// Takes away what rows outside the pixel window contribute.
+void FastPath::trimToWindow(const FrameInput& input, Member& member) {
+    const Patch& patch = member.patch;
+    const int nspec = patch.spectra.count();
+    const int nwave = patch.bins.count();
+    const int reach = sums_.reach();
+    const int width = spots_.width();
+    const std::size_t lanes = size(LaneSolver::lanes());
+    const std::size_t lane = size(member.lane);
+    constexpr int slots = SpotRows::binSlots;
+    double* product = products_.require(slots * slots);
+    weight_.resize(size(2 * width));
+    const IndexRange rows = spots_.rows();
+    for (int s = 0; s < nspec; ++s) {
+        const int spectrum = patch.spectra.first + s;
+        const int lowest = std::max(rows.first, spots_.cornerY(spectrum, patch.bins.first));
+        const int highest = std::min(rows.last, spots_.cornerY(spectrum, patch.bins.last - 1) + spots_.stampY());
+        for (int row = lowest; row < highest; ++row) {
+            if (!member.window.empty() && member.window.y.contains(row))
+                row = member.window.y.last; // skip what is inside
+            if (row >= highest) break;
+            const IndexRange all = spots_.active(spectrum, row);
+            const IndexRange mine{std::max(all.first, patch.bins.first), std::min(all.last, patch.bins.last)};
+            if (mine.empty()) continue;
+            const int origin = spots_.columnOrigin(spectrum, row);
+            const double* v = spots_.row(spectrum, row);
+            double* weight = weight_.data();
+            for (int c = 0; c < width; ++c) {
+                const int x = origin + c;
+                const bool on = x >= 0 && x < input.ccd.nx;
+                const std::size_t p = size(row) * size(input.ccd.nx) + size(on ? x : 0);
+                weight[c] = on ? static_cast<double>(input.ccd.weights[p]) : 0.0;
+                weight[width + c] = on ? weight[c] * static_cast<double>(input.ccd.pixels[p]) : 0.0;
+            }
+            for (int bin = mine.first; bin < mine.last; ++bin) {
+                double y = 0.0;
+                double fluxweight = 0.0;
+                for (int c = 0; c < width; ++c) {
+                    y += weight[width + c] * v[c * slots + bin % slots];
+                    fluxweight += weight[c] * v[c * slots + bin % slots];
+                }
+                solver_.y(s, bin - patch.bins.first)[lane] -= y;
+                member.fluxweight[size(s) * size(nwave) + size(bin - patch.bins.first)] -= fluxweight;
+            }
+            spots_.rowProducts(weight, spectrum, spectrum, row, product);
+            for (int bin = mine.first; bin < mine.last; ++bin)
+                for (int other = bin; other < mine.last; ++other)
+                    solver_.own(s, bin - patch.bins.first)[size(other - bin) * lanes + lane] -=
+                        product[(bin % slots) * slots + other % slots];
+            if (s + 1 == nspec) continue;
+            const IndexRange theirs = spots_.active(spectrum + 1, row);
+            const IndexRange next{std::max(theirs.first, patch.bins.first), std::min(theirs.last, patch.bins.last)};
+            if (next.empty()) continue;
+            spots_.rowProducts(weight, spectrum, spectrum + 1, row, product);
+            for (int bin = mine.first; bin < mine.last; ++bin)
+                for (int other = next.first; other < next.last; ++other)
+                    solver_.next(s, bin - patch.bins.first)[size(other - bin + reach) * lanes + lane] -=
+                        product[(bin % slots) * slots + other % slots];
+        }
+    }
+    // Bins without any row in the window are exactly zero, not a rounding of it.
+    for (int s = 0; s < nspec; ++s) {
+        for (int i = 0; i < nwave; ++i) {
+            const int corner = spots_.cornerY(patch.spectra.first + s, patch.bins.first + i);
+            const bool inside = !member.window.empty() && corner < member.window.y.last &&
+                                corner + spots_.stampY() > member.window.y.first;
+            // ... and so are those whose pixels are all masked: sums of nothing, whatever was taken from them.
+            const bool dark = sums_.fluxweight(patch.spectra.first + s, patch.bins.first + i) == 0.0;
+            if (inside && !dark) continue;
+            member.fluxweight[size(s) * size(nwave) + size(i)] = 0.0;
+            solver_.y(s, i)[lane] = 0.0;
+            for (int delta = 0; delta < slots; ++delta) {
+                solver_.own(s, i)[size(delta) * lanes + lane] = 0.0;
+                if (delta <= i) solver_.own(s, i - delta)[size(delta) * lanes + lane] = 0.0;
+            }
+            for (int delta = -reach; delta <= reach; ++delta) {
+                if (s + 1 < nspec) solver_.next(s, i)[size(delta + reach) * lanes + lane] = 0.0;
+                if (s > 0 && i - delta >= 0 && i - delta < nwave)
+                    solver_.next(s - 1, i - delta)[size(delta + reach) * lanes + lane] = 0.0;
+            }
+        }
+    }
+}
+
+void FastPath::addPrior(const FrameInput& input, Member& member) {
+    const int nspec = member.patch.spectra.count();
+    const int nwave = member.patch.bins.count();
+    const std::size_t lane = size(member.lane);
+    const double largest = *std::max_element(member.fluxweight.begin(), member.fluxweight.end());
+    member.empty = !(largest > 0.0);
+    const double minweight = minimumWeight(largest);
+    for (int s = 0; s < nspec; ++s)
+        for (int i = 0; i < nwave; ++i) {
+            if (member.empty) {
+                solver_.own(s, i)[lane] = 1.0;
+                continue;
+            }
+            solver_.own(s, i)[lane] += priorDiagonal(member.fluxweight[size(s) * size(nwave) + size(i)], minweight,
+                                                     input.plan->options.regularize);
+        }
+}
+
+bool FastPath::withinBounds(Member& member) const {
+    const Patch& patch = member.patch;
+    const int nspec = patch.spectra.count();
+    const int nwave = patch.bins.count();
+    const std::size_t lane = size(member.lane);
+    member.error = 0.0;
+    member.condition = 0.0;
+    bool good = true;
+    const auto refuse = [&](PatchStatus why) {
+        member.climbed |= static_cast<std::uint32_t>(why);
+        good = false;
+    };
+    for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
+        const int s = spectrum - patch.spectra.first;
+        const double condition = solver_.conditionBound(s)[lane];
+        const double largest = solver_.largestEigenvalue(s)[lane];
+        if (!(condition > 0.0)) {
+            member.condition = std::numeric_limits<double>::infinity();
+            refuse(PatchStatus::IllConditioned);
+            continue;
+        }
+        double second = 0.0;
+        for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
+            if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
+            if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
+        }
+        double brightest = 0.0;
+        for (int i = 0; i < nwave; ++i) brightest = std::max(brightest, std::abs(solver_.xflux(s, i)[lane]));
+        const double left = solver_.leak(s)[lane] + second / largest;
+        const double error = std::sqrt(condition) * left + rootError;
+        const double snr = brightest * std::sqrt(largest);
+        member.error = std::max(member.error, error);
+        member.condition = std::max(member.condition, condition);
+        if (!(error <= bounds_.resolution && 2.0 * error <= bounds_.ivar)) refuse(PatchStatus::Leaking);
+        if (!(error * snr <= bounds_.flux)) refuse(PatchStatus::Bright);
+    }
+    return good;
+}
+
+void FastPath::measureAndWrite(const FrameInput& input, const Member& member, const FrameOutput& output) {
+    const Plan& plan = *input.plan;
+    const Patch& patch = member.patch;
+    const CcdView& ccd = input.ccd;
+    const PixelWindow& window = member.window;
+    const int nspec = patch.spectra.count();
+    const int nwave = patch.bins.count();
+    const std::size_t lane = size(member.lane);
+    const int width = spots_.width();
+    constexpr int slots = SpotRows::binSlots;
+    xflux_.resize(size(nspec) * size(nwave));
+    chi2pix_.assign(size(nspec) * size(nwave), 0.0);
+    for (int s = 0; s < nspec; ++s)
+        for (int i = 0; i < nwave; ++i)
+            xflux_[size(s) * size(nwave) + size(i)] = member.empty ? 0.0 : solver_.xflux(s, i)[lane];
+
+    if (!window.empty() && !member.empty) {
+        const int columns = window.x.count();
+        const std::size_t pixels = size(columns) * size(window.y.count());
+        // Room for a row of spots that begins or ends outside the window.
+        const int margin = width;
+        const int stride = columns + 2 * margin;
+        model_.assign(size(stride) * size(window.y.count()), 0.0);
+        chi2_.assign(model_.size(), 0.0);
+        counted_.assign(model_.size(), 0.0);
+        (void)pixels;
+        const IndexRange rows{std::max(window.y.first, spots_.rows().first),
+                              std::min(window.y.last, spots_.rows().last)};
+        for (int s = 0; s < nspec; ++s) {
+            const int spectrum = patch.spectra.first + s;
+            for (int row = rows.first; row < rows.last; ++row) {
+                const IndexRange all = spots_.active(spectrum, row);
+                const IndexRange mine{std::max(all.first, patch.bins.first), std::min(all.last, patch.bins.last)};
+                if (mine.empty()) continue;
+                alignas(64) double flux[slots] = {};
+                for (int bin = mine.first; bin < mine.last; ++bin)
+                    flux[bin % slots] = xflux_[size(s) * size(nwave) + size(bin - patch.bins.first)];
+                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row - window.y.first) * stride + margin +
+                                          spots_.columnOrigin(spectrum, row) - window.x.first;
+                spots_.addModelRow(spectrum, row, flux, model_.data() + at);
+            }
+        }
+        for (int row = rows.first; row < rows.last; ++row) {
+            const std::size_t line = size(row) * size(ccd.nx) + size(window.x.first);
+            const std::size_t at = size(row - window.y.first) * size(stride) + size(margin);
+            pixelQuality(ccd.pixels + line, ccd.weights + line, model_.data() + at, columns, plan.psferr,
+                         chi2_.data() + at, counted_.data() + at);
+        }
+        for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
+            const int s = spectrum - patch.spectra.first;
+            alignas(64) double sum[2 * slots] = {};
+            const int lowest = std::max(rows.first, spots_.cornerY(spectrum, patch.coreBins.first));
+            for (int row = lowest; row < rows.last; ++row) {
+                const IndexRange all = spots_.active(spectrum, row);
+                if (all.first >= patch.coreBins.last) break;
+                if (all.empty()) continue;
+                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row - window.y.first) * stride + margin +
+                                          spots_.columnOrigin(spectrum, row) - window.x.first;
+                spots_.addChi2Row(spectrum, row, chi2_.data() + at, counted_.data() + at, sum);
+                for (int bin = all.first; bin < all.last; ++bin) {
+                    const bool lastRow =
+                        row == std::min(spots_.cornerY(spectrum, bin) + spots_.stampY(), rows.last) - 1;
+                    if (!lastRow) continue;
+                    if (patch.bins.contains(bin) && sum[slots + bin % slots] > 0.0)
+                        chi2pix_[size(s) * size(nwave) + size(bin - patch.bins.first)] =
+                            sum[bin % slots] / sum[slots + bin % slots];
+                    sum[bin % slots] = sum[slots + bin % slots] = 0.0;
+                }
+            }
+        }
+    }
+
+    ExtractedFrame& frame = *output.frame;
+    const std::vector<double>& fluxweight = member.fluxweight;
+    const int ndiag = plan.ndiag;
+    for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
+        if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) continue;
+        const std::size_t row = size(spectrum - plan.specmin);
+        const int s = spectrum - patch.spectra.first;
+        const auto lit = [&](int i) {
+            return i >= 0 && i < nwave && fluxweight[size(s) * size(nwave) + size(i)] != 0.0;
+        };
+        for (int bin = patch.keepBins.first; bin < patch.keepBins.last; ++bin) {
+            const std::size_t column = size(bin - plan.grid.pad);
+            const int i = bin - patch.bins.first;
+            const std::size_t at = size(s) * size(nwave) + size(i);
+            const bool light = !member.empty && lit(i);
+            const double sum = light ? solver_.rowSum(s, i)[lane] : 0.0;
+            frame.flux(row, column) = light && sum != 0.0 ? solver_.qTimesX(s, i)[lane] / sum : 0.0;
+            frame.ivar(row, column) = sum * sum;
+            frame.xflux(row, column) = xflux_[at];
+            frame.fluxweight(row, column) = fluxweight[at];
+            frame.chi2pix(row, column) = chi2pix_[at];
+            const double fraction = std::max(0.0, spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin));
+            frame.pixmaskFraction(row, column) = fraction;
+            frame.mask(row, column) = binMask(fraction, fluxweight[at], spots_.onCcd(spectrum, bin, ccd.nx, ccd.ny));
+            for (int k = 0; k <= 2 * ndiag; ++k) {
+                const int r = i - ndiag + k; // R[r, i]
+                double value = 0.0;
+                if (light && lit(r)) {
+                    const double rowSum = solver_.rowSum(s, r)[lane];
+                    if (rowSum != 0.0) value = solver_.q(s, std::min(r, i), std::abs(r - i))[lane] / rowSum;
+                }
+                frame.resolution(row, size(k), column) = value;
+            }
+        }
+        if (output.modelFlux == nullptr) continue;
+        for (int bin = patch.coreBins.first; bin < patch.coreBins.last; ++bin) {
+            const int i = bin - patch.bins.first;
+            const double sum = lit(i) && !member.empty ? solver_.rowSum(s, i)[lane] : 0.0;
+            (*output.modelFlux)(row, size(bin - plan.grid.pad)) = plan.options.modelFlux == ModelFlux::Deconvolved
+                                                                      ? xflux_[size(s) * size(nwave) + size(i)]
+                                                                  : sum != 0.0 ? solver_.qTimesX(s, i)[lane] / sum
+                                                                               : 0.0;
+        }
+    }
+    if (output.reports != nullptr) {
+        PatchReport& report = output.reports[size(patch.subbundle) * size(plan.nsteps) + size(patch.step)];
+        report.status = member.empty ? static_cast<std::uint32_t>(PatchStatus::NoPixels) : member.climbed;
+        report.error = member.error;
+        report.condition = member.condition;
+    }
+}
+
+} // namespace patchlight

@@ -1,0 +1,63 @@
+#pragma once
+
+#include "core/cpu/LaneSolver.h"
+#include "core/cpu/PatchSolver.h"
+#include "core/cpu/SpotRows.h"
+#include "core/engine/Backend.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace patchlight {
+
+/// What a patch's result may be wrong by because of what the fast path leaves out. A spectrum that cannot promise this climbs a rung.
+struct ErrorBounds {
+    double flux = 1e-6;       ///< sigma
+    double ivar = 1e-8;       ///< relative
+    double resolution = 1e-8; ///< absolute
+};
+
+/// Extracts the patches of a batch side by side in vector lanes (docs/method.md, "The fast path"). One thread's workspace.
+///
+/// Ladder: narrow band, wide band, and the exact PatchSolver for what neither can promise.
+class FastPath {
+public:
+    /// Extracts all patches of a batch. @return false, with nothing done, where the layout does not suit the batch (see SpotRows::locate)
+    [[nodiscard]] bool run(const FrameInput& input, const Batch& batch, const FrameOutput& output,
+                           const ErrorBounds& bounds, PatchSolver& exact, SpotTile& tile);
+
+private:
+    /// One patch in a lane.
+    struct Member {
+        Patch patch;
+        PixelWindow window;
+        int lane = 0;
+        bool empty = false;             ///< no unmasked pixel
+        bool done = false;              ///< within the error bounds
+        std::uint32_t climbed = 0;      ///< PatchStatus bits: the rungs it has left behind, and why
+        double error = 0;               ///< estimate of the relative error of Q, worst core spectrum
+        double condition = 0;           ///< bound, worst core spectrum
+        std::vector<double> fluxweight; ///< [nspec][nwave]
+    };
+
+    void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band);
+    void gather(const FrameInput& input, Member& member);
+    void trimToWindow(const FrameInput& input, Member& member);
+    void addPrior(const FrameInput& input, Member& member);
+    [[nodiscard]] bool withinBounds(Member& member) const;
+    void measureAndWrite(const FrameInput& input, const Member& member, const FrameOutput& output);
+
+    SpotRows spots_;
+    PairSums sums_;
+    LaneSolver solver_;
+    ErrorBounds bounds_;
+    AlignedBuffer products_;
+    std::vector<double> weight_;
+    std::vector<double> xflux_;   ///< [nspec][nwave] of one patch
+    std::vector<double> model_;   ///< window
+    std::vector<double> chi2_;    ///< window
+    std::vector<double> counted_; ///< window
+    std::vector<double> chi2pix_; ///< [nspec][nwave]
+};
+
+} // namespace patchlight

@@ -1,0 +1,577 @@
+#include "core/cpu/LaneSolver.h"
+
+#include "core/cpu/InverseSquareRoot.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/cpu/LaneSolver.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#ifndef PATCHLIGHT_UNROLL
+/// Unrolls the loop that follows, so that an array of vectors indexed by its counter stays in registers.
+#if defined(__clang__)
+#define PATCHLIGHT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PATCHLIGHT_UNROLL _Pragma("GCC unroll 32")
+#endif
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace patchlight::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::CappedTag<double, 8>;
+using Vec = hn::Vec<Tag>;
+
+/// Columns that a forward substitution carries at once: as many accumulators as hide the latency of a multiply-add.
+inline constexpr int blockColumns = 8;
+/// Blocks of columns that a Gram matrix of `band` + 1 diagonals reaches back to, the present one included.
+constexpr int blocksBack(int band) { return (band + 1 + blockColumns - 1) / blockColumns + 1; }
+
+/// Banded matrices of order n with W off-diagonals, upper triangle by rows: (i, i + delta) at [i (W + 1) + delta][lanes].
+template <int W> struct Kernels {
+    static constexpr std::size_t width = W + 1;
+
+    static HWY_INLINE Vec load(const double* p) { return hn::Load(Tag(), p); }
+    static HWY_INLINE void store(Vec v, double* p) { hn::Store(v, Tag(), p); }
+    static HWY_INLINE std::size_t lanes() { return hn::Lanes(Tag()); }
+
+    /// A = U^T U: factor holds U's rows with 1/u_ii in place of u_ii. W rows of zeros must precede `factor`.
+    /// Pivots that are not positive become NaN, and all of that lane with them.
+    static void cholesky(const double* a, int n, double* factor) {
+        const Tag d;
+        const std::size_t step = lanes();
+        for (int i = 0; i < n; ++i) {
+            Vec t[W + 1];
+            const double* row = a + static_cast<std::size_t>(i) * width * step;
+            PATCHLIGHT_UNROLL
+            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + static_cast<std::size_t>(delta) * step);
+            PATCHLIGHT_UNROLL
+            for (int m = 1; m <= W; ++m) {
+                if (m > i) break;
+                const double* before = factor + (static_cast<std::size_t>(i - m) * width) * step;
+                const Vec v = load(before + static_cast<std::size_t>(m) * step);
+                PATCHLIGHT_UNROLL
+                for (int delta = 0; delta <= W - m; ++delta)
+                    t[delta] = hn::NegMulAdd(v, load(before + static_cast<std::size_t>(m + delta) * step), t[delta]);
+            }
+            const Vec inverse = hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0])); // NaN or infinite for a bad pivot
+            double* out = factor + static_cast<std::size_t>(i) * width * step;
+            store(inverse, out);
+            PATCHLIGHT_UNROLL
+            for (int delta = 1; delta <= W; ++delta)
+                store(hn::Mul(t[delta], inverse), out + static_cast<std::size_t>(delta) * step);
+        }
+    }
+
+    /// Eliminates a spectrum: out = E^T A^-1 E to W diagonals and sideOut = E^T A^-1 side; the largest element on diagonal W + 1 goes
+    /// to `leak`. E has rows of the eliminated spectrum and columns of its neighbour: `e(k, j)` points at element (k, j).
+    template <class Element>
+    static void eliminate(const double* a, const double* side, int n, int reach, const Element& e, double* out,
+                          double* sideOut, double* leak, double* work) {
+        const Tag d;
+        const std::size_t step = lanes();
+        double* factor = work + static_cast<std::size_t>(W) * width * step;
+        double* z = factor + static_cast<std::size_t>(n) * width * step + static_cast<std::size_t>(W) * step;
+        double* ring = z + static_cast<std::size_t>(n) * step;
+        constexpr int blocks = blocksBack(W);
+        const std::size_t blockSize = static_cast<std::size_t>(n) * blockColumns * step;
+        cholesky(a, n, factor);
+
+        for (int k = 0; k < n; ++k) { // z = U^-T side
+            Vec sum = load(side + static_cast<std::size_t>(k) * step);
+            for (int m = 1; m <= std::min(W, k); ++m)
+                sum = hn::NegMulAdd(
+                    load(factor + (static_cast<std::size_t>(k - m) * width + static_cast<std::size_t>(m)) * step),
+                    load(z + static_cast<std::size_t>(k - m) * step), sum);
+            store(hn::Mul(sum, load(factor + static_cast<std::size_t>(k) * width * step)),
+                  z + static_cast<std::size_t>(k) * step);
+        }
+
+        Vec leaked = load(leak);
+        for (int block = 0; block * blockColumns < n; ++block) {
+            const int j0 = block * blockColumns;
+            const int k0 = std::max(0, j0 - reach);
+            double* x = ring + static_cast<std::size_t>(block % blocks) * blockSize;
+            // X = U^-T E for eight columns.
+            for (int k = k0; k < n; ++k) {
+                Vec t[blockColumns];
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c) {
+                    const int j = j0 + c;
+                    t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
+                }
+                const int back = std::min(W, k - k0);
+                for (int m = 1; m <= back; ++m) {
+                    const Vec u =
+                        load(factor + (static_cast<std::size_t>(k - m) * width + static_cast<std::size_t>(m)) * step);
+                    const double* before = x + static_cast<std::size_t>(k - m) * blockColumns * step;
+                    PATCHLIGHT_UNROLL
+                    for (int c = 0; c < blockColumns; ++c)
+                        t[c] = hn::NegMulAdd(u, load(before + static_cast<std::size_t>(c) * step), t[c]);
+                }
+                const Vec inverse = load(factor + static_cast<std::size_t>(k) * width * step);
+                double* to = x + static_cast<std::size_t>(k) * blockColumns * step;
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c)
+                    store(hn::Mul(t[c], inverse), to + static_cast<std::size_t>(c) * step);
+            }
+            // X^T z.
+            {
+                Vec t[blockColumns];
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c) t[c] = hn::Zero(d);
+                for (int k = k0; k < n; ++k) {
+                    const Vec zk = load(z + static_cast<std::size_t>(k) * step);
+                    const double* from = x + static_cast<std::size_t>(k) * blockColumns * step;
+                    PATCHLIGHT_UNROLL
+                    for (int c = 0; c < blockColumns; ++c)
+                        t[c] = hn::MulAdd(zk, load(from + static_cast<std::size_t>(c) * step), t[c]);
+                }
+                for (int c = 0; c < blockColumns && j0 + c < n; ++c)
+                    store(t[c], sideOut + static_cast<std::size_t>(j0 + c) * step);
+            }
+            // X^T X, four by four.
+            for (int past = std::max(0, block - blocks + 1); past <= block; ++past) {
+                const int i0 = past * blockColumns;
+                const double* left = ring + static_cast<std::size_t>(past % blocks) * blockSize;
+                for (int ci = 0; ci < blockColumns; ci += 4) {
+                    for (int cj = 0; cj < blockColumns; cj += 4) {
+                        const int smallest = j0 + cj - (i0 + ci + 3);
+                        const int largest = j0 + cj + 3 - (i0 + ci);
+                        if (largest < 0 || smallest > W + 1 || j0 + cj >= n) continue;
+                        Vec t[4][4];
+                        for (auto& r : t)
+                            for (Vec& v : r) v = hn::Zero(d);
+                        for (int k = k0; k < n; ++k) {
+                            const double* li =
+                                left +
+                                (static_cast<std::size_t>(k) * blockColumns + static_cast<std::size_t>(ci)) * step;
+                            const double* rj =
+                                x + (static_cast<std::size_t>(k) * blockColumns + static_cast<std::size_t>(cj)) * step;
+                            const Vec r0 = load(rj);
+                            const Vec r1 = load(rj + step);
+                            const Vec r2 = load(rj + 2 * step);
+                            const Vec r3 = load(rj + 3 * step);
+                            PATCHLIGHT_UNROLL
+                            for (std::size_t p = 0; p < 4; ++p) {
+                                const Vec l = load(li + p * step);
+                                t[p][0] = hn::MulAdd(l, r0, t[p][0]);
+                                t[p][1] = hn::MulAdd(l, r1, t[p][1]);
+                                t[p][2] = hn::MulAdd(l, r2, t[p][2]);
+                                t[p][3] = hn::MulAdd(l, r3, t[p][3]);
+                            }
+                        }
+                        PATCHLIGHT_UNROLL
+                        for (int p = 0; p < 4; ++p) {
+                            PATCHLIGHT_UNROLL
+                            for (int q = 0; q < 4; ++q) {
+                                const int i = i0 + ci + p;
+                                const int j = j0 + cj + q;
+                                if (j >= n || j < i || j - i > W + 1) continue;
+                                if (j - i <= W) {
+                                    store(t[p][q], out + (static_cast<std::size_t>(i) * width +
+                                                          static_cast<std::size_t>(j - i)) *
+                                                             step);
+                                } else {
+                                    leaked = hn::Max(leaked, hn::Abs(t[p][q]));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        store(leaked, leak);
+    }
+
+    /// One shifted factorisation S + shift = U^T D U (unit U): unnormalised rows in `rows`, unit rows in `unit`, 1/d in `inverse`.
+    /// W rows of zeros must precede rows and unit. @return smallest pivot (NaN stays NaN)
+    static HWY_INLINE Vec factorise(const double* s, Vec shift, int n, double* rows, double* unit, double* inverse) {
+        const Tag d;
+        const std::size_t step = lanes();
+        Vec lowest = hn::Set(d, 1e300);
+        for (int i = 0; i < n; ++i) {
+            Vec t[W + 1];
+            const double* row = s + static_cast<std::size_t>(i) * width * step;
+            PATCHLIGHT_UNROLL
+            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + static_cast<std::size_t>(delta) * step);
+            t[0] = hn::Add(t[0], shift);
+            PATCHLIGHT_UNROLL
+            for (int m = W; m >= 1; --m) {
+                const std::ptrdiff_t at =
+                    (static_cast<std::ptrdiff_t>(i) - m) * static_cast<std::ptrdiff_t>(width * step);
+                const Vec v = load(rows + at + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(m) * step));
+                PATCHLIGHT_UNROLL
+                for (int delta = 0; delta <= W - m; ++delta)
+                    t[delta] = hn::NegMulAdd(
+                        v, load(unit + at + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(m + delta) * step)),
+                        t[delta]);
+            }
+            lowest = hn::IfThenElse(hn::Gt(t[0], lowest), lowest, t[0]); // keeps NaN
+            const Vec one = hn::Div(hn::Set(d, 1.0), t[0]);
+            store(one, inverse + static_cast<std::size_t>(i) * step);
+            double* r = rows + static_cast<std::size_t>(i) * width * step;
+            double* u = unit + static_cast<std::size_t>(i) * width * step;
+            PATCHLIGHT_UNROLL
+            for (int delta = 1; delta <= W; ++delta) {
+                store(t[delta], r + static_cast<std::size_t>(delta) * step);
+                store(hn::Mul(t[delta], one), u + static_cast<std::size_t>(delta) * step);
+            }
+        }
+        return lowest;
+    }
+
+    /// b = D^-1 U^-T b, the first half of a solve.
+    static HWY_INLINE void forward(const double* unit, const double* inverse, int n, const double* from, double* b) {
+        const std::size_t step = lanes();
+        for (int i = 0; i < n; ++i) {
+            Vec sum = load(from + static_cast<std::size_t>(i) * step);
+            for (int m = 1; m <= std::min(W, i); ++m)
+                sum = hn::NegMulAdd(
+                    load(unit + (static_cast<std::size_t>(i - m) * width + static_cast<std::size_t>(m)) * step),
+                    load(b + static_cast<std::size_t>(i - m) * step), sum);
+            store(sum, b + static_cast<std::size_t>(i) * step);
+        }
+        for (int i = 0; i < n; ++i)
+            store(hn::Mul(load(b + static_cast<std::size_t>(i) * step),
+                          load(inverse + static_cast<std::size_t>(i) * step)),
+                  b + static_cast<std::size_t>(i) * step);
+    }
+
+    /// x = U^-1 x in place.
+    static HWY_INLINE void backward(const double* unit, int n, double* x) {
+        const std::size_t step = lanes();
+        for (int i = n - 1; i >= 0; --i) {
+            Vec sum = load(x + static_cast<std::size_t>(i) * step);
+            for (int m = 1; m <= std::min(W, n - 1 - i); ++m)
+                sum = hn::NegMulAdd(
+                    load(unit + (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(m)) * step),
+                    load(x + static_cast<std::size_t>(i + m) * step), sum);
+            store(sum, x + static_cast<std::size_t>(i) * step);
+        }
+    }
+
+    /// Subtracts `factor` times the band of (U^T D U)^-1 (Takahashi's recurrence), of its product with 1 and with x from q, q1 and qx.
+    /// @param z  work: band of the inverse, followed by W rows of zeros; b1, bx: D^-1 U^-T 1 and x
+    static HWY_INLINE void subtractInverse(const double* unit, const double* inverse, int n, Vec factor, double* b1,
+                                           double* bx, double* z, int ndiag, double* q, double* q1, double* qx) {
+        const std::size_t step = lanes();
+        for (int i = n - 1; i >= 0; --i) {
+            Vec u[W + 1];
+            const double* row = unit + static_cast<std::size_t>(i) * width * step;
+            PATCHLIGHT_UNROLL
+            for (int m = 1; m <= W; ++m) u[m] = load(row + static_cast<std::size_t>(m) * step);
+            const double* below = z + static_cast<std::size_t>(i) * width * step;
+            Vec one = load(b1 + static_cast<std::size_t>(i) * step);
+            Vec x = load(bx + static_cast<std::size_t>(i) * step);
+            Vec t[W + 1];
+            PATCHLIGHT_UNROLL
+            for (int delta = 1; delta <= W; ++delta) t[delta] = hn::Zero(Tag());
+            PATCHLIGHT_UNROLL
+            for (int m = 1; m <= W; ++m) {
+                one = hn::NegMulAdd(u[m], load(b1 + static_cast<std::size_t>(i + m) * step), one);
+                x = hn::NegMulAdd(u[m], load(bx + static_cast<std::size_t>(i + m) * step), x);
+                // Z(i + m, i + delta), from the upper triangle.
+                PATCHLIGHT_UNROLL
+                for (int delta = 1; delta <= W; ++delta) {
+                    const int r = m < delta ? m : delta;
+                    const int c = m < delta ? delta - m : m - delta;
+                    t[delta] = hn::NegMulAdd(
+                        u[m], load(below + (static_cast<std::size_t>(r) * width + static_cast<std::size_t>(c)) * step),
+                        t[delta]);
+                }
+            }
+            Vec diagonal = load(inverse + static_cast<std::size_t>(i) * step);
+            PATCHLIGHT_UNROLL
+            for (int m = 1; m <= W; ++m) diagonal = hn::NegMulAdd(u[m], t[m], diagonal);
+            double* zi = z + static_cast<std::size_t>(i) * width * step;
+            store(diagonal, zi);
+            PATCHLIGHT_UNROLL
+            for (int delta = 1; delta <= W; ++delta) store(t[delta], zi + static_cast<std::size_t>(delta) * step);
+            store(one, b1 + static_cast<std::size_t>(i) * step);
+            store(x, bx + static_cast<std::size_t>(i) * step);
+
+            double* qi = q + static_cast<std::size_t>(i) * static_cast<std::size_t>(ndiag + 1) * step;
+            for (int delta = 0; delta <= std::min(ndiag, W); ++delta) {
+                double* at = qi + static_cast<std::size_t>(delta) * step;
+                store(hn::NegMulAdd(factor, delta == 0 ? diagonal : t[delta], load(at)), at);
+            }
+            double* at = q1 + static_cast<std::size_t>(i) * step;
+            store(hn::NegMulAdd(factor, one, load(at)), at);
+            at = qx + static_cast<std::size_t>(i) * step;
+            store(hn::NegMulAdd(factor, x, load(at)), at);
+        }
+    }
+
+    /// Memory that one call of solve() needs, in doubles a lane.
+    static std::size_t workSize(int n) {
+        const std::size_t order = static_cast<std::size_t>(n) + 2 * W + blockColumns;
+        const std::size_t elimination =
+            order * width + 2 * order + static_cast<std::size_t>(blocksBack(W)) * order * blockColumns;
+        const std::size_t square = 4 * order * width + 8 * order;
+        return order * width + order + std::max(elimination, square) + 64;
+    }
+
+    static void solve(const LaneSolver::View& v) {
+        const Tag d;
+        const std::size_t step = lanes();
+        const int n = v.nwave;
+        const std::size_t bandSize = static_cast<std::size_t>(n) * width * step;
+        const std::size_t vectorSize = static_cast<std::size_t>(n) * step;
+        const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
+
+        // D_s widened to W diagonals, minus what an elimination left in `band`.
+        const auto subtractFromOwn = [&](int spectrum, const double* minus, double* out) {
+            constexpr int kept = W < 7 ? W : 7;
+            const double* own = v.own + static_cast<std::size_t>(spectrum * n) * LaneSolver::ownWidth * step;
+            for (int i = 0; i < n; ++i) {
+                PATCHLIGHT_UNROLL
+                for (int delta = 0; delta <= W; ++delta) {
+                    const std::size_t at =
+                        (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(delta)) * step;
+                    Vec value = delta <= kept ? load(own + (static_cast<std::size_t>(i) * LaneSolver::ownWidth +
+                                                            static_cast<std::size_t>(delta)) *
+                                                               step)
+                                              : hn::Zero(d);
+                    if (minus != nullptr && i + delta < n) value = hn::Sub(value, load(minus + at));
+                    store(value, out + at);
+                }
+            }
+        };
+        double* schur = v.work;
+        double* side = schur + bandSize;
+        double* work = side + vectorSize;
+        std::memset(work, 0, static_cast<std::size_t>(2 * W) * width * step * sizeof(double));
+
+        // From the left: F_{s+1} = D_{s+1} - E_s^T F_s^-1 E_s. What each step leaves out is remembered per spectrum.
+        for (int s = 0; s < v.nspec; ++s) store(hn::Zero(d), v.leak + static_cast<std::size_t>(s) * step);
+        subtractFromOwn(0, nullptr, v.left);
+        std::memcpy(v.leftY, v.y, vectorSize * sizeof(double));
+        for (int s = 0; s + 1 < v.nspec; ++s) {
+            const double* e = v.next + static_cast<std::size_t>(s * n) * nextWidth * step;
+            const auto element = [&](int k, int j) {
+                return e + (static_cast<std::size_t>(k) * nextWidth + static_cast<std::size_t>(j - k + v.reach)) * step;
+            };
+            std::memset(schur, 0, bandSize * sizeof(double));
+            eliminate(v.left + static_cast<std::size_t>(s) * bandSize,
+                      v.leftY + static_cast<std::size_t>(s) * vectorSize, n, v.reach, element, schur, side,
+                      v.leak + static_cast<std::size_t>(s + 1) * step, work);
+            subtractFromOwn(s + 1, schur, v.left + static_cast<std::size_t>(s + 1) * bandSize);
+            for (std::size_t i = 0; i < vectorSize; i += step)
+                store(hn::Sub(load(v.y + static_cast<std::size_t>(s + 1) * vectorSize + i), load(side + i)),
+                      v.leftY + static_cast<std::size_t>(s + 1) * vectorSize + i);
+        }
+
+        // From the right, and S_s = F_s + G_s - D_s on the way.
+        subtractFromOwn(v.nspec - 1, nullptr, v.right);
+        std::memcpy(v.rightY, v.y + static_cast<std::size_t>(v.nspec - 1) * vectorSize, vectorSize * sizeof(double));
+        for (int s = v.nspec - 1; s >= 0; --s) {
+            double* left = v.left + static_cast<std::size_t>(s) * bandSize;
+            double* leftY = v.leftY + static_cast<std::size_t>(s) * vectorSize;
+            const double* own = v.own + static_cast<std::size_t>(s * n) * LaneSolver::ownWidth * step;
+            for (int i = 0; i < n; ++i) {
+                PATCHLIGHT_UNROLL
+                for (int delta = 0; delta <= W; ++delta) {
+                    const std::size_t at =
+                        (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(delta)) * step;
+                    Vec value = hn::Add(load(left + at), load(v.right + at));
+                    if (delta < static_cast<int>(LaneSolver::ownWidth))
+                        value = hn::Sub(value, load(own + (static_cast<std::size_t>(i) * LaneSolver::ownWidth +
+                                                           static_cast<std::size_t>(delta)) *
+                                                              step));
+                    store(value, left + at); // S_s takes the place of F_s
+                }
+                const std::size_t at = static_cast<std::size_t>(i) * step;
+                store(hn::Sub(hn::Add(load(leftY + at), load(v.rightY + at)),
+                              load(v.y + static_cast<std::size_t>(s) * vectorSize + at)),
+                      leftY + at);
+            }
+            root(v, s, left, leftY, work);
+            if (s == 0) break;
+            const double* e = v.next + static_cast<std::size_t>((s - 1) * n) * nextWidth * step;
+            const auto element = [&](int k, int j) {
+                return e + (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(k - j + v.reach)) * step;
+            };
+            std::memset(schur, 0, bandSize * sizeof(double));
+            std::memset(work, 0, static_cast<std::size_t>(W) * width * step * sizeof(double));
+            eliminate(v.right, v.rightY, n, v.reach, element, schur, side,
+                      v.leak + static_cast<std::size_t>(s - 1) * step, work);
+            subtractFromOwn(s - 1, schur, v.right);
+            for (std::size_t i = 0; i < vectorSize; i += step)
+                store(hn::Sub(load(v.y + static_cast<std::size_t>(s - 1) * vectorSize + i), load(side + i)),
+                      v.rightY + i);
+        }
+    }
+
+    /// xflux_s = S_s^-1 y_s and, for core spectra, Q_s = S_s^(1/2) as Q 1, Q xflux and its band.
+    static void root(const LaneSolver::View& v, int s, const double* matrix, const double* y, double* work) {
+        const Tag d;
+        const std::size_t step = lanes();
+        const int n = v.nwave;
+        const std::size_t order = static_cast<std::size_t>(n);
+        double* rows = work + static_cast<std::size_t>(W) * width * step;
+        double* unit = rows + (order + W) * width * step;
+        double* z = unit + order * width * step;
+        double* inverse = z + (order + W) * width * step;
+        double* b1 = inverse + order * step;
+        double* bx = b1 + (order + W) * step;
+        // Zeros before the first and after the last row, so that edges need no special case.
+        std::memset(work, 0, static_cast<std::size_t>(W) * width * step * sizeof(double));
+        std::memset(unit - static_cast<std::size_t>(W) * width * step, 0,
+                    static_cast<std::size_t>(W) * width * step * sizeof(double));
+        std::memset(z + order * width * step, 0, static_cast<std::size_t>(W) * width * step * sizeof(double));
+        std::memset(b1 + order * step, 0, static_cast<std::size_t>(W) * step * sizeof(double));
+        std::memset(bx + order * step, 0, static_cast<std::size_t>(W) * step * sizeof(double));
+
+        double* x = v.x + static_cast<std::size_t>(s) * order * step;
+        (void)factorise(matrix, hn::Zero(d), n, rows, unit, inverse);
+        forward(unit, inverse, n, y, x);
+        backward(unit, n, x);
+
+        // Gershgorin's bound of the largest eigenvalue.
+        Vec largest = hn::Zero(d);
+        for (int i = 0; i < n; ++i) {
+            Vec sum = hn::Zero(d);
+            for (int delta = -std::min(W, i); delta <= std::min(W, n - 1 - i); ++delta) {
+                const int row = delta < 0 ? i + delta : i;
+                sum = hn::Add(sum, hn::Abs(load(matrix + (static_cast<std::size_t>(row) * width +
+                                                          static_cast<std::size_t>(delta < 0 ? -delta : delta)) *
+                                                             step)));
+            }
+            largest = hn::IfThenElse(hn::Gt(largest, sum), largest, sum); // keeps NaN
+        }
+        store(largest, v.largest + static_cast<std::size_t>(s) * step);
+        double* leak = v.leak + static_cast<std::size_t>(s) * step;
+        store(hn::Div(load(leak), largest), leak);
+
+        // The smallest rung whose bound lmax/kappa is proved to lie below all eigenvalues: S - lmax/kappa has positive pivots only.
+        const std::vector<InverseSquareRoot>& ladder = inverseSquareRootLadder();
+        double* condition = v.condition + static_cast<std::size_t>(s) * step;
+        store(hn::Zero(d), condition);
+        if (s < v.coreFirst || s >= v.coreLast) return;
+        HWY_ALIGN double rung[8];
+        for (double& r : rung) r = -1;
+        std::size_t open = step;
+        for (std::size_t r = 0; r < ladder.size() && open > 0; ++r) {
+            const Vec shift = hn::Mul(largest, hn::Set(d, -1.0 / ladder[r].kappa));
+            HWY_ALIGN double pivots[8];
+            store(factorise(matrix, shift, n, rows, unit, inverse), pivots);
+            for (std::size_t lane = 0; lane < step; ++lane) {
+                if (rung[lane] >= 0 || !(pivots[lane] > 0.0)) continue;
+                rung[lane] = static_cast<double>(r);
+                condition[lane] = ladder[r].kappa;
+                --open;
+            }
+        }
+        std::size_t poles = 0;
+        for (std::size_t lane = 0; lane < step; ++lane)
+            if (rung[lane] >= 0) poles = std::max(poles, ladder[static_cast<std::size_t>(rung[lane])].pole.size());
+
+        double* q = v.q + static_cast<std::size_t>(s) * order * static_cast<std::size_t>(v.ndiag + 1) * step;
+        double* q1 = v.rowSum + static_cast<std::size_t>(s) * order * step;
+        double* qx = v.qx + static_cast<std::size_t>(s) * order * step;
+        HWY_ALIGN double largestOf[8];
+        store(largest, largestOf);
+        HWY_ALIGN double total[8] = {};
+        for (std::size_t lane = 0; lane < step; ++lane) {
+            if (rung[lane] < 0) continue;
+            const InverseSquareRoot& f = ladder[static_cast<std::size_t>(rung[lane])];
+            for (const double weight : f.weight) total[lane] += weight * std::sqrt(largestOf[lane] / f.kappa);
+        }
+        const Vec c0 = load(total);
+        for (int i = 0; i < n; ++i) {
+            for (int delta = 0; delta <= v.ndiag; ++delta)
+                store(delta == 0 ? c0 : hn::Zero(d),
+                      q + (static_cast<std::size_t>(i) * static_cast<std::size_t>(v.ndiag + 1) +
+                           static_cast<std::size_t>(delta)) *
+                              step);
+            store(c0, q1 + static_cast<std::size_t>(i) * step);
+            store(hn::Mul(c0, load(x + static_cast<std::size_t>(i) * step)), qx + static_cast<std::size_t>(i) * step);
+        }
+        // Q = sum_k c_k (1 - p_k (S + p_k)^-1). Lanes on a lower rung idle through the last poles with a weight of 0.
+        for (std::size_t k = 0; k < poles; ++k) {
+            HWY_ALIGN double pole[8];
+            HWY_ALIGN double factor[8];
+            for (std::size_t lane = 0; lane < step; ++lane) {
+                pole[lane] = largestOf[lane];
+                factor[lane] = 0.0;
+                if (rung[lane] < 0) continue;
+                const InverseSquareRoot& f = ladder[static_cast<std::size_t>(rung[lane])];
+                if (k >= f.pole.size()) continue;
+                const double lowest = largestOf[lane] / f.kappa;
+                pole[lane] = f.pole[k] * lowest;
+                factor[lane] = f.weight[k] * std::sqrt(lowest) * pole[lane];
+            }
+            (void)factorise(matrix, load(pole), n, rows, unit, inverse);
+            for (int i = 0; i < n; ++i)
+                store(hn::Set(d, 1.0), rows + static_cast<std::size_t>(i) * step); // rows are done with: room for 1
+            forward(unit, inverse, n, rows, b1);
+            forward(unit, inverse, n, x, bx);
+            subtractInverse(unit, inverse, n, load(factor), b1, bx, z, v.ndiag, q, q1, qx);
+        }
+    }
+};
+
+void SolveNarrow(const LaneSolver::View& view) { Kernels<LaneSolver::narrowBand>::solve(view); }
+void SolveWide(const LaneSolver::View& view) { Kernels<LaneSolver::wideBand>::solve(view); }
+std::size_t LaneCount() { return hn::Lanes(Tag()); }
+std::size_t WorkSize(int n) {
+    return std::max(Kernels<LaneSolver::narrowBand>::workSize(n), Kernels<LaneSolver::wideBand>::workSize(n));
+}
+
+} // namespace patchlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace patchlight {
+
+HWY_EXPORT(SolveNarrow);
+HWY_EXPORT(SolveWide);
+HWY_EXPORT(LaneCount);
+HWY_EXPORT(WorkSize);
+
+int LaneSolver::lanes() { return static_cast<int>(HWY_DYNAMIC_DISPATCH(LaneCount)()); }
+
+void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
+    nspec_ = nspec;
+    nwave_ = nwave;
+    reach_ = reach;
+    ndiag_ = ndiag;
+    lanes_ = static_cast<std::size_t>(lanes());
+    const std::size_t bins = static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave);
+    const auto zeros = [&](AlignedBuffer& buffer, std::size_t count) {
+        std::fill_n(buffer.require(count * lanes_), count * lanes_, 0.0);
+    };
+    zeros(own_, bins * ownWidth);
+    zeros(next_, bins * nextWidth());
+    zeros(y_, bins);
+    for (AlignedBuffer* buffer : {&x_, &rowSum_, &qx_}) buffer->require(bins * lanes_);
+    q_.require(bins * static_cast<std::size_t>(ndiag + 1) * lanes_);
+    for (AlignedBuffer* buffer : {&largest_, &condition_, &leak_})
+        buffer->require(static_cast<std::size_t>(nspec) * lanes_);
+    left_.require(bins * static_cast<std::size_t>(wideBand + 1) * lanes_);
+    leftY_.require(bins * lanes_);
+    right_.require(static_cast<std::size_t>(nwave) * static_cast<std::size_t>(wideBand + 1) * lanes_);
+    rightY_.require(static_cast<std::size_t>(nwave) * lanes_);
+    work_.require(HWY_DYNAMIC_DISPATCH(WorkSize)(nwave) * lanes_);
+}
+
+void LaneSolver::solve(int coreFirst, int coreLast, int band) {
+    const View view{nspec_,         nwave_,       reach_,        ndiag_,          coreFirst,
+                    coreLast,       own_.data(),  next_.data(),  y_.data(),       x_.data(),
+                    rowSum_.data(), qx_.data(),   q_.data(),     largest_.data(), condition_.data(),
+                    leak_.data(),   left_.data(), leftY_.data(), right_.data(),   rightY_.data(),
+                    work_.data()};
+    if (band == narrowBand)
+        HWY_DYNAMIC_DISPATCH(SolveNarrow)(view);
+    else
+        HWY_DYNAMIC_DISPATCH(SolveWide)(view);
+}
+
+} // namespace patchlight
+#endif

@@ -1,0 +1,95 @@
+#pragma once
+
+#include "core/cpu/AlignedBuffer.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace patchlight {
+
+/// Solves several patches of the same shape side by side, one in each lane of the machine's vectors (docs/method.md, "The fast path").
+///
+/// Spectra couple to their next neighbours only, so the normal matrix is block-tridiagonal over spectra with banded blocks. Eliminating
+/// spectra from the left and from the right gives the Schur complement S_s = F_s + G_s - D_s of every spectrum at once, and the
+/// deconvolved flux; Q_s = S_s^(1/2) is needed only as Q 1, Q xflux and a few diagonals, which a rational approximation gives with banded
+/// solves. Blocks are kept to `band` off-diagonals. What that leaves out, and what second neighbours would add, is measured as it goes:
+/// see LaneSolver::relativeError().
+///
+/// Arrays are [...][lanes]; lanes do not see each other, so that a patch's result does not depend on its company.
+class LaneSolver {
+public:
+    /// Patches side by side: the vector length of the machine's instruction set, 1 to 8.
+    [[nodiscard]] static int lanes();
+    /// Off-diagonals that the two rungs keep.
+    static constexpr int narrowBand = 8;
+    static constexpr int wideBand = 16;
+
+    /// Shapes the inputs: zero-filled D, E, y. @param reach largest |difference| of bins that couple two neighbours
+    void shape(int nspec, int nwave, int reach, int ndiag);
+
+    // Inputs, to be filled after shape(). Upper triangle of each spectrum's own block, delta = 0 .. 7: [nspec][nwave][8][lanes].
+    [[nodiscard]] double* own(int spectrum, int bin) {
+        return own_.data() + ((flat(spectrum, bin)) * ownWidth) * lanes_;
+    }
+    /// Block of a spectrum (rows) with the next one (columns), at [column - row + reach]: [nspec - 1][nwave][2 reach + 1][lanes].
+    [[nodiscard]] double* next(int spectrum, int bin) {
+        return next_.data() + (flat(spectrum, bin) * nextWidth()) * lanes_;
+    }
+    [[nodiscard]] double* y(int spectrum, int bin) { return y_.data() + flat(spectrum, bin) * lanes_; }
+    [[nodiscard]] std::size_t nextWidth() const { return static_cast<std::size_t>(2 * reach_ + 1); }
+
+    /// Solves; Q only for spectra [coreFirst, coreLast). @param band narrowBand or wideBand
+    void solve(int coreFirst, int coreLast, int band);
+
+    // Results, [lanes] each.
+    [[nodiscard]] const double* xflux(int spectrum, int bin) const { return x_.data() + flat(spectrum, bin) * lanes_; }
+    /// Row sum of Q: ivar = s^2.
+    [[nodiscard]] const double* rowSum(int spectrum, int bin) const {
+        return rowSum_.data() + flat(spectrum, bin) * lanes_;
+    }
+    /// Q xflux: flux = Q xflux / s.
+    [[nodiscard]] const double* qTimesX(int spectrum, int bin) const {
+        return qx_.data() + flat(spectrum, bin) * lanes_;
+    }
+    /// Q[bin][bin + delta], delta = 0 .. ndiag.
+    [[nodiscard]] const double* q(int spectrum, int bin, int delta) const {
+        return q_.data() +
+               (flat(spectrum, bin) * static_cast<std::size_t>(ndiag_ + 1) + static_cast<std::size_t>(delta)) * lanes_;
+    }
+    /// Upper bound of the largest eigenvalue of S_s (Gershgorin).
+    [[nodiscard]] const double* largestEigenvalue(int spectrum) const {
+        return largest_.data() + static_cast<std::size_t>(spectrum) * lanes_;
+    }
+    /// Bound of the condition number of S_s, proved by a factorisation; 0 where S_s is not positive or worse than the ladder reaches.
+    [[nodiscard]] const double* conditionBound(int spectrum) const {
+        return condition_.data() + static_cast<std::size_t>(spectrum) * lanes_;
+    }
+    /// Largest element of S_s that the band leaves out, over its largest eigenvalue.
+    [[nodiscard]] const double* leak(int spectrum) const {
+        return leak_.data() + static_cast<std::size_t>(spectrum) * lanes_;
+    }
+
+    /// Shape and storage, for the kernels.
+    struct View {
+        int nspec, nwave, reach, ndiag, coreFirst, coreLast;
+        const double *own, *next, *y;
+        double *x, *rowSum, *qx, *q, *largest, *condition, *leak;
+        double *left, *leftY, *right, *rightY, *work;
+    };
+    static constexpr std::size_t ownWidth = 8;
+
+private:
+    [[nodiscard]] std::size_t flat(int spectrum, int bin) const {
+        return static_cast<std::size_t>(spectrum) * static_cast<std::size_t>(nwave_) + static_cast<std::size_t>(bin);
+    }
+    int nspec_ = 0;
+    int nwave_ = 0;
+    int reach_ = 0;
+    int ndiag_ = 0;
+    std::size_t lanes_ = 1;
+    AlignedBuffer own_, next_, y_, x_, rowSum_, qx_, q_, largest_, condition_, leak_, left_, leftY_, right_, rightY_,
+        work_;
+};
+
+} // namespace patchlight
