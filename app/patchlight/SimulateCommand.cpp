@@ -1,6 +1,7 @@
 #include "app/patchlight/Commands.h"
 #include "core/base/Error.h"
 #include "core/frame/ExtractedFrame.h"
+#include "core/io/AtomicFile.h"
 #include "core/simulate/FrameSimulator.h"
 
 #include <CLI/CLI.hpp>
@@ -100,6 +101,8 @@ std::optional<Camera> cameraOf(const Psf& psf) {
 /// Simulates one camera and writes the files that have a name.
 void simulateCamera(SimulateArguments& a, std::optional<Camera> camera, const std::string& imagePath,
                     const std::string& psfPath, const std::string& truthPath, const std::string& modelPath) {
+    for (const std::string& path : {imagePath, psfPath, truthPath, modelPath})
+        if (!path.empty()) requireWritable(path);
     const auto start = std::chrono::steady_clock::now();
     Psf psf;
     if (a.psfFile) {
@@ -170,12 +173,17 @@ std::vector<Camera> parseCameras(const std::string& text) {
 
 void runExposure(SimulateArguments& a) {
     if (!a.image) throw UsageError("--output is missing: the folder that the exposure's files go to");
-    for (const auto& [name, value] :
-         {std::pair{"out-psf", a.outPsf}, {"truth", a.truth}, {"psf", a.psfFile}, {"camera", a.camera}})
+    for (const auto& [name, value] : {std::pair{"out-psf", a.outPsf},
+                                      {"truth", a.truth},
+                                      {"out-model", a.model},
+                                      {"psf", a.psfFile},
+                                      {"camera", a.camera}})
         if (value)
             throw UsageError(fmt::format(
                 "--{} goes with one camera; --exposure names its files itself (--cameras says which)", name));
     if (a.expid) throw UsageError("--expid goes with one camera; --exposure has the exposure's number already");
+    if (*a.exposure < 0 || *a.exposure > 99999999)
+        throw UsageError(fmt::format("--exposure {}: must be 0 to 99999999", *a.exposure));
     const std::vector<Camera> cameras = parseCameras(a.cameras.value_or("all"));
     a.frame.expid = *a.exposure;
     const std::filesystem::path folder = *a.image;
@@ -188,8 +196,7 @@ void runExposure(SimulateArguments& a) {
             return (folder / fmt::format("{}-{}{}", what, tail, suffix)).string();
         };
         const char* suffix = a.gzip ? ".gz" : "";
-        simulateCamera(a, camera, path("preproc", suffix), path("psf", ""), path("simtruth", suffix),
-                       a.model ? path("simmodel", suffix) : "");
+        simulateCamera(a, camera, path("preproc", suffix), path("psf", ""), path("simtruth", suffix), "");
     }
 }
 
@@ -222,9 +229,7 @@ void addSimulate(CLI::App& app) {
           files);
     group(sub->add_option("--out-psf", a->outPsf, "PSF to write"), files);
     group(sub->add_option("--truth", a->truth, "true spectra to write"), files);
-    group(
-        sub->add_option("--out-model", a->model, "noiseless image to write (with --exposure: any text switches it on)"),
-        files);
+    group(sub->add_option("--out-model", a->model, "noiseless image to write"), files);
     group(sub->add_option("-p,--psf", a->psfFile, "PSF to simulate with (default: made for the camera)"), files);
     group(sub->add_flag("--plain-mask", a->plainMask, "write MASK uncompressed (default: RICE tiles, as DESI's files)"),
           files);
