@@ -1,0 +1,225 @@
+#include "core/cpu/CpuBackend.h"
+#include "core/cpu/InverseSquareRoot.h"
+#include "core/engine/Engine.h"
+#include "tests/support/SmallExposure.h"
+
+#include <QObject>
+#include <QTest>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+using namespace patchlight;
+
+namespace {
+
+/// Largest differences of two extractions of the same patches.
+struct Differences {
+    double flux = 0;       ///< sigma
+    double ivar = 0;       ///< relative
+    double resolution = 0; ///< absolute
+    double chi2pix = 0;    ///< relative
+    int masks = 0;
+    int lit = 0; ///< bins with ivar > 0 in one but not in the other
+};
+
+Differences differences(const ExtractedFrame& a, const ExtractedFrame& b) {
+    Differences d;
+    for (std::size_t s = 0; s < a.nspec(); ++s)
+        for (std::size_t j = 0; j < a.nwave(); ++j) {
+            d.masks += a.mask(s, j) != b.mask(s, j) ? 1 : 0;
+            d.lit += (a.ivar(s, j) > 0) != (b.ivar(s, j) > 0) ? 1 : 0;
+            if (!(a.ivar(s, j) > 0)) continue;
+            d.flux = std::max(d.flux, std::abs(a.flux(s, j) - b.flux(s, j)) * std::sqrt(a.ivar(s, j)));
+            d.ivar = std::max(d.ivar, std::abs(b.ivar(s, j) / a.ivar(s, j) - 1));
+            d.chi2pix =
+                std::max(d.chi2pix, std::abs(b.chi2pix(s, j) - a.chi2pix(s, j)) / std::max(1.0, a.chi2pix(s, j)));
+            for (std::size_t k = 0; k < a.resolution.rows(); ++k)
+                d.resolution = std::max(d.resolution, std::abs(a.resolution(s, k, j) - b.resolution(s, k, j)));
+        }
+    return d;
+}
+
+ExtractionOptions wideOptions(const WavelengthRange& range) {
+    ExtractionOptions options;
+    options.wavelength = range;
+    options.bundlesize = 5;
+    options.nsubbundles = 2;
+    options.nwavestep = 25;
+    return options;
+}
+
+int count(const std::vector<PatchReport>& reports, PatchStatus bit) {
+    return static_cast<int>(std::count_if(reports.begin(), reports.end(), [&](const PatchReport& report) {
+        return (report.status & static_cast<std::uint32_t>(bit)) != 0;
+    }));
+}
+
+} // namespace
+
+class TestFastPath : public QObject {
+    Q_OBJECT
+
+private slots:
+    void rationalRootsKeepTheirError() {
+        for (const InverseSquareRoot& f : inverseSquareRootLadder()) {
+            QVERIFY2(f.error <= 1e-10, qPrintable(QString::number(f.kappa)));
+            // On points other than those that the error was measured on, ends included.
+            double worst = 0;
+            for (int i = 0; i <= 7777; ++i) {
+                const double x = std::exp(std::log(f.kappa) * i / 7777);
+                double sum = 0;
+                for (std::size_t k = 0; k < f.pole.size(); ++k) {
+                    QVERIFY(f.pole[k] > 0 && f.weight[k] > 0);
+                    sum += f.weight[k] / (x + f.pole[k]);
+                }
+                worst = std::max(worst, std::abs(std::sqrt(x) * sum - 1));
+            }
+            QVERIFY(worst <= 1.05 * f.error);
+        }
+        // Eight poles, 1000: 3.3e-7 to 4e-7 by Zolotarev's error formula.
+        const double eight = InverseSquareRoot::make(1000, 8).error;
+        QVERIFY(eight > 2e-7 && eight < 5e-7);
+    }
+
+    /// What the fast path gives is what the exact path gives, within its stated bounds, whatever is masked; and where it cannot promise
+    /// that, it says so and climbs.
+    void agreesWithTheExactPath_data() {
+        QTest::addColumn<QString>("masks");
+        QTest::addColumn<bool>("climbs");
+        QTest::newRow("none") << "none" << false;
+        QTest::newRow("3 x 3") << "3" << false;
+        QTest::newRow("7 x 7") << "7" << true;
+        QTest::newRow("11 x 11") << "11" << true;
+        QTest::newRow("dead column") << "column" << false;
+        QTest::newRow("seven dead columns") << "columns" << true;
+        QTest::newRow("dead amplifier") << "amplifier" << false;
+        QTest::newRow("dead fiber") << "fiber" << false;
+        QTest::newRow("cut CCD") << "edge" << false;
+    }
+    void agreesWithTheExactPath() {
+        QFETCH(QString, masks);
+        QFETCH(bool, climbs);
+        auto t = test::smallExposure(10, 5, 120, 200);
+        const int x = static_cast<int>(std::lround(t.psf.x(2, 6690)));
+        const int y = static_cast<int>(std::lround(t.psf.y(2, 6690)));
+        const int side = masks.toInt();
+        if (side > 0) test::maskPixels(t.pixels, x - side / 2, x - side / 2 + side, y - side / 2, y - side / 2 + side);
+        if (masks == "column") test::maskPixels(t.pixels, x, x + 1, 0, 200);
+        if (masks == "columns") test::maskPixels(t.pixels, x - 2, x + 5, 0, 200);
+        if (masks == "amplifier") test::maskPixels(t.pixels, 0, 60, 100, 200);
+        if (masks == "fiber") test::maskPixels(t.pixels, x - 3, x + 4, 0, 200);
+        if (masks == "edge") {
+            t.pixels.ny = 150;
+            t.pixels.pixels.resize(120 * 150);
+            t.pixels.weights.resize(120 * 150);
+        }
+        const Plan plan = makePlan(t.psf, wideOptions(t.range));
+        const auto exact = makeCpuBackend({.exact = true, .bounds = {}});
+        const auto fast = makeCpuBackend();
+        const ExtractionResult want = extractFrame(*exact, t.pixels.view(), t.psf, plan);
+        const ExtractionResult got = extractFrame(*fast, t.pixels.view(), t.psf, plan);
+        const ErrorBounds bounds;
+        const Differences d = differences(want.frame, got.frame);
+        QVERIFY2(d.flux <= bounds.flux, qPrintable(QString::number(d.flux)));
+        QVERIFY2(d.resolution <= bounds.resolution, qPrintable(QString::number(d.resolution)));
+        QVERIFY2(d.chi2pix <= 1e-6, qPrintable(QString::number(d.chi2pix)));
+        QCOMPARE(d.masks, 0);
+        QCOMPARE(d.lit, 0);
+        // ivar of bins next to nothing is known to next to nothing's relative accuracy.
+        double worst = 0;
+        const double largest = *std::max_element(want.frame.ivar.values().begin(), want.frame.ivar.values().end());
+        for (std::size_t i = 0; i < want.frame.ivar.size(); ++i)
+            worst = std::max(worst, std::abs(want.frame.ivar.data()[i] - got.frame.ivar.data()[i]) /
+                                        std::max(want.frame.ivar.data()[i], 1e-6 * largest));
+        QVERIFY2(worst <= bounds.ivar, qPrintable(QString::number(worst)));
+        // Not everything may take the exact path: then nothing was tested.
+        QVERIFY(count(got.reports, PatchStatus::Exact) < static_cast<int>(got.reports.size()));
+        if (climbs) QVERIFY(count(got.reports, PatchStatus::Exact) > 0);
+        for (const PatchReport& report : got.reports) {
+            const bool exactPath = (report.status & static_cast<std::uint32_t>(PatchStatus::Exact)) != 0;
+            const std::uint32_t why = static_cast<std::uint32_t>(PatchStatus::IllConditioned) |
+                                      static_cast<std::uint32_t>(PatchStatus::Leaking) |
+                                      static_cast<std::uint32_t>(PatchStatus::Bright);
+            if (exactPath) QVERIFY((report.status & why) != 0);
+        }
+    }
+
+    /// Every rung is really used, and gives the same: bounds that nothing satisfies send all to the exact path, bounds that everything
+    /// satisfies keep all on the narrow band.
+    void theLadderHasRungs() {
+        const auto t = test::smallExposure();
+        const Plan plan = makePlan(t.psf, wideOptions(t.range));
+        const auto all = static_cast<int>(plan.patchCount());
+        const ExtractionResult loose =
+            extractFrame(*makeCpuBackend({.exact = false, .bounds = {1e9, 1e9, 1e9}}), t.pixels.view(), t.psf, plan);
+        // ... but those whose condition number is beyond the ladder: no error can be promised there.
+        QCOMPARE(count(loose.reports, PatchStatus::WideBand) + count(loose.reports, PatchStatus::Exact),
+                 count(loose.reports, PatchStatus::IllConditioned));
+        QVERIFY(count(loose.reports, PatchStatus::IllConditioned) < all / 2);
+        const ExtractionResult none = extractFrame(*makeCpuBackend({.exact = false, .bounds = {1e-30, 1e-30, 1e-30}}),
+                                                   t.pixels.view(), t.psf, plan);
+        QCOMPARE(count(none.reports, PatchStatus::Exact), all);
+        const ExtractionResult exact =
+            extractFrame(*makeCpuBackend({.exact = true, .bounds = {}}), t.pixels.view(), t.psf, plan);
+        QCOMPARE(differences(exact.frame, none.frame).flux, 0.0);
+        QVERIFY(differences(exact.frame, loose.frame).flux < 1e-5);
+        QVERIFY(differences(exact.frame, loose.frame).flux > 0);
+    }
+
+    void anyOptionsAgreeWithTheExactPath_data() {
+        QTest::addColumn<QString>("change");
+        for (const char* change : {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "no padding", "regularize",
+                                   "psferr", "tail", "pixpad 0.3", "pixpad 1", "reconvolved", "barycentric",
+                                   "one wavelength", "one fiber", "stamp 3 x 3", "stamp 9 x 7", "coarse grid"})
+            QTest::newRow(change) << change;
+    }
+    void anyOptionsAgreeWithTheExactPath() {
+        QFETCH(QString, change);
+        auto t = test::smallExposure();
+        ExtractionOptions options = wideOptions(t.range);
+        double factor = 1;
+        if (change.startsWith("nsubbundles")) options.nsubbundles = change.section(' ', 1).toInt();
+        if (change == "nwavestep 7") options.nwavestep = 7;
+        if (change == "no padding") options.wavepad = 0;
+        if (change == "regularize") options.regularize = 0.05;
+        if (change == "psferr") options.psferr = 0.2;
+        if (change.startsWith("pixpad")) options.pixpadFrac = change.section(' ', 1).toDouble();
+        if (change == "reconvolved") options.modelFlux = ModelFlux::Reconvolved;
+        if (change == "barycentric") factor = 1.0001;
+        if (change == "one wavelength") options.wavelength = WavelengthRange{6690, 6690, 0.8};
+        if (change == "coarse grid") options.wavelength->dw = 1.3;
+        if (change == "one fiber") {
+            options.specmin = 3;
+            options.nspec = 1;
+        }
+        if (change == "tail") {
+            for (double& amplitude : t.psf.series.at("TAILAMP").coeff) amplitude += 0.01;
+            t.psf.pack();
+        }
+        if (change == "stamp 3 x 3") t.psf.hsizeX = t.psf.hsizeY = 3;
+        if (change == "stamp 9 x 7") {
+            t.psf.hsizeX = 9;
+            t.psf.hsizeY = 7; // more than eight bins on a row: the exact path
+        }
+        const Plan plan = makePlan(t.psf, options, factor);
+        const ExtractionResult want =
+            extractFrame(*makeCpuBackend({.exact = true, .bounds = {}}), t.pixels.view(), t.psf, plan);
+        const ExtractionResult got = extractFrame(*makeCpuBackend(), t.pixels.view(), t.psf, plan);
+        const Differences d = differences(want.frame, got.frame);
+        QVERIFY2(d.flux <= 1e-6, qPrintable(QString::number(d.flux)));
+        QVERIFY2(d.resolution <= 1e-8, qPrintable(QString::number(d.resolution)));
+        QCOMPARE(d.masks, 0);
+        double worst = 0;
+        double scale = 0;
+        for (std::size_t i = 0; i < want.modelFlux.size(); ++i) {
+            worst = std::max(worst, std::abs(want.modelFlux.data()[i] - got.modelFlux.data()[i]));
+            scale = std::max(scale, std::abs(want.modelFlux.data()[i]));
+        }
+        QVERIFY2(worst <= 1e-6 * scale, qPrintable(QString::number(worst / scale)));
+    }
+};
+
+QTEST_APPLESS_MAIN(TestFastPath)
+#include "TestFastPath.moc"
