@@ -9,6 +9,7 @@
 #include "core/base/Error.h"
 #include "core/base/Timeline.h"
 #include "core/engine/Engine.h"
+#include "core/engine/PatchFile.h"
 #include "core/image/CcdImage.h"
 #include "core/io/AtomicFile.h"
 #include "core/io/FitsFile.h"
@@ -85,6 +86,8 @@ void logReports(const ExtractionResult& result, const Plan& plan) {
     int regularized = 0;
     int empty = 0;
     int failed = 0;
+    int wide = 0;
+    int exact = 0;
     for (std::size_t i = 0; i < result.reports.size(); ++i) {
         const PatchReport& report = result.reports[i];
         const Subbundle& sub = plan.subbundles[i / static_cast<std::size_t>(plan.nsteps)];
@@ -102,12 +105,21 @@ void logReports(const ExtractionResult& result, const Plan& plan) {
             ++regularized;
             spdlog::warn("{}: the factorisation failed and was repeated with regularize = {:g}", where(), 1e-4);
         }
+        if ((report.status & static_cast<std::uint32_t>(PatchStatus::Exact)) != 0) {
+            ++exact;
+            spdlog::debug("{}: {}", where(), describeStatus(report.status));
+        } else if ((report.status & static_cast<std::uint32_t>(PatchStatus::WideBand)) != 0) {
+            ++wide;
+        }
         if ((report.status & static_cast<std::uint32_t>(PatchStatus::NoPixels)) != 0) {
             ++empty;
             spdlog::debug("{}: no unmasked pixel", where());
         }
     }
     if (empty > 0) spdlog::info("{} of {} patches have no unmasked pixel", empty, result.reports.size());
+    if (wide + exact > 0)
+        spdlog::info("{} of {} patches climbed to the wide band, {} to the exact path (masks, bright lines)", wide,
+                     result.reports.size(), exact);
     if (regularized + failed > 0) spdlog::warn("{} patches were regularised, {} failed", regularized, failed);
 }
 
