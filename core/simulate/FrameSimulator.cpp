@@ -189,8 +189,8 @@ void makeSpectra(const Psf& psf, const Scene& scene, const FrameOptions& options
                 light.photons(row, k) = smooth * smoothStride * truth.step;
         }
         for (const Scene::Spike& spike : scene.skySpikes(s, arm, truth.wavelength.front(), truth.wavelength.back())) {
-            const std::size_t k = std::min(
-                nwave - 1, static_cast<std::size_t>((spike.wavelength - truth.wavelength.front()) / truth.step + 0.5));
+            const auto nearest = std::llround((spike.wavelength - truth.wavelength.front()) / truth.step);
+            const std::size_t k = std::min(nwave - 1, static_cast<std::size_t>(nearest));
             truth.flux(row, k) += spike.photons / truth.step;
             light.photons(row, k) += spike.photons;
         }

@@ -66,8 +66,9 @@ struct SimulatedFrame {
 /// steps of dw/2: 6e-5); in steps of dw it would be 2.4e-3 at the red end of r, where a step is widest (docs/method.md). Finer
 /// steps would change nothing but the time, as evaluating spots is most of the work.
 ///
+/// @param given  options; those left to the program are filled in
 /// @throws UsageError naming the option that makes no sense
-[[nodiscard]] SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& options);
+[[nodiscard]] SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given);
 
 /// Writes the truth file: primary FLUX float32 [nspec][nwave] (photons/Angstrom), WAVELENGTH float64 [nwave], table TRUTH; the
 /// extraction grid in EXTWMIN, EXTWMAX, EXTDW. Atomic, with checksums. @throws Error

@@ -56,7 +56,8 @@ public:
 
     /// Pixels between the first and the last trace.
     static double bundleSpan(const InstrumentOptions& o) {
-        return (o.nspec - 1) * o.fiberSpacing + ((o.nspec - 1) / o.bundlesize) * o.bundleGap;
+        const int gaps = (o.nspec - 1) / o.bundlesize;
+        return (o.nspec - 1) * o.fiberSpacing + gaps * o.bundleGap;
     }
 
     [[nodiscard]] double row(double wavelength, double v) const {
@@ -314,7 +315,10 @@ Psf makePsf(const InstrumentOptions& options) {
     constant("TAILXSCA", [](std::size_t) { return 1.0; });
     constant("TAILYSCA", [](std::size_t) { return 1.0; });
     constant("TAILINDE", [](std::size_t) { return 2.0; });
-    constant("BUNDLE", [&](std::size_t s) { return static_cast<double>(static_cast<int>(s) / options.bundlesize); });
+    constant("BUNDLE", [&](std::size_t s) {
+        const int bundle = static_cast<int>(s) / options.bundlesize;
+        return static_cast<double>(bundle);
+    });
     constant("STATUS", [](std::size_t) { return 0.0; });
 
     const int nbundles = (options.nspec + options.bundlesize - 1) / options.bundlesize;

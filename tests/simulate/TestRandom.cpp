@@ -84,7 +84,8 @@ private slots:
             ++counts[static_cast<std::size_t>(u * bins)];
         }
         double chi2 = 0.0;
-        for (const int count : counts) chi2 += (count - n / bins) * static_cast<double>(count - n / bins) / (n / bins);
+        const double expected = static_cast<double>(n) / bins;
+        for (const int count : counts) chi2 += (count - expected) * (count - expected) / expected;
         QVERIFY2(std::abs(chiSquareDeviate(chi2, bins - 1)) < 4.0, qPrintable(QString::number(chi2)));
     }
 
@@ -94,7 +95,8 @@ private slots:
         std::array<int, 7> counts{};
         for (int i = 0; i < n; ++i) ++counts[stream.below(7)];
         double chi2 = 0.0;
-        for (const int count : counts) chi2 += (count - n / 7) * static_cast<double>(count - n / 7) / (n / 7);
+        const double expected = n / 7.0;
+        for (const int count : counts) chi2 += (count - expected) * (count - expected) / expected;
         QVERIFY(std::abs(chiSquareDeviate(chi2, 6)) < 4.0);
         QCOMPARE(stream.below(1), std::uint64_t{0});
     }
