@@ -246,6 +246,8 @@ void compareFrameAndTruth(const CompareArguments& arguments, const std::string& 
             {"nspec", result.nspec},
             {"specmin", result.specmin},
             {"notes", result.notes},
+            {"resolution_row_sum", result.bandRowSum},
+            {"mean_shift_by_band", result.bandShift},
             {"truth_on_grid", result.truthOnGrid},
             {"truth_resampling", arguments.resampling},
             {"pulls", toJson(result.all)},
@@ -294,6 +296,8 @@ void compareFrameAndTruth(const CompareArguments& arguments, const std::string& 
     fmt::print("standard error of the mean {:.4f}, of sigma {:.4f}\n",
                1.0 / std::sqrt(static_cast<double>(result.all.count)),
                1.0 / std::sqrt(2.0 * static_cast<double>(result.all.count)));
+    fmt::print("rows of the stored resolution sum to {:.5f} (the whole matrix: 1): {:+.4f} of the mean\n",
+               result.bandRowSum, result.bandShift);
     fmt::print("spectra furthest off: mean {:+.3f} (fiber {}), sigma {:.3f} (fiber {})\n", result.worstMean.value,
                result.worstMean.fiber, result.worstSigma.value, result.worstSigma.fiber);
     if (!result.worst.empty()) {

@@ -552,6 +552,7 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
     constexpr double classes[] = {0.0, 1.0, 10.0, 100.0, infinity};
     std::vector<std::vector<double>> classPulls(std::size(classes) - 1);
     std::vector<double> allPulls;
+    const std::vector<double> ones(frame.nwave(), 1.0);
     WorstBins worst(options.worst);
     bool first = true;
     for (std::size_t row = 0; row < frame.nspec(); ++row) {
@@ -563,6 +564,7 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
         std::vector<double> filled = binned;
         for (double& value : filled) value = std::isfinite(value) ? value : 0.0;
         const std::vector<double> model = convolveWithResolution(frame.resolution, row, filled);
+        const std::vector<double> rowSums = convolveWithResolution(frame.resolution, row, ones);
         // Uncovered bins so far, so that a range of bins is known to be covered by one subtraction.
         std::vector<std::ptrdiff_t> uncovered(binned.size() + 1, 0);
         for (std::size_t i = 0; i < binned.size(); ++i)
@@ -593,6 +595,8 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
                                 frameName, row, frame.wavelength[bin], ivar));
             }
             own.push_back(pull);
+            result.bandRowSum += rowSums[bin];
+            result.bandShift -= (rowSums[bin] - 1.0) * model[bin] * std::sqrt(ivar);
             worst.add(frame.flux(row, bin), model[bin], pull, row, bin);
             const double signal = std::abs(model[bin]) * std::sqrt(ivar);
             std::size_t level = 0;
@@ -622,6 +626,8 @@ TruthComparison compareWithTruth(const ExtractedFrame& frame, const TruthSpectra
         if (!classPulls[level].empty())
             result.bySignal.push_back({classes[level], classes[level + 1], pullStatistics(classPulls[level])});
     }
+    result.bandRowSum /= static_cast<double>(allPulls.size());
+    result.bandShift /= static_cast<double>(allPulls.size());
     result.all = pullStatistics(allPulls);
     result.worst = worst.finish(position);
     return result;

@@ -139,6 +139,10 @@ struct TruthComparison {
     };
     SpectrumExtreme worstMean;
     SpectrumExtreme worstSigma;
+    /// Mean sum of a row of the stored resolution. The whole matrix has 1; its negative wings beyond the band are missing, so that
+    /// the convolved truth is too large by as much. `bandShift` is what that does to the mean pull.
+    double bandRowSum = 0;
+    double bandShift = 0;
     std::size_t masked = 0;        ///< bins with data left out since their mask is not 0
     std::size_t noData = 0;        ///< bins without data (ivar = 0)
     std::size_t atEdges = 0;       ///< bins left out since the resolution reaches beyond the frame or the truth

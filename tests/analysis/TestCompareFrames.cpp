@@ -377,6 +377,14 @@ private slots:
         QCOMPARE(result.worstMean.spectrum, 31);
         QVERIFY(std::abs(result.worstMean.value + 1.2) < 1e-12); // -6/5
         QCOMPARE(result.bySignal.size(), std::size_t{1});        // 10 x 2 = 20
+        QCOMPARE(result.bandRowSum, 1.0);
+        QCOMPARE(result.bandShift, 0.0);
+        // A band that sums to 1.01 moves every pull by -0.01 x 10 x 2.
+        for (double& element : frame.resolution.values()) element *= 1.01;
+        const TruthComparison wide = compareWithTruth(frame, truth, "frame.fits");
+        QVERIFY(std::abs(wide.bandRowSum - 1.01) < 1e-12);
+        QVERIFY(std::abs(wide.all.mean - result.all.mean + 0.2) < 1e-12);
+        QVERIFY(std::abs(wide.bandShift + 0.01 * 10.1 * 2.0) < 1e-12); // of the model, 10.1
         QCOMPARE(result.bySignal[0].from, 10.0);
     }
 
