@@ -560,10 +560,10 @@ Scaling scalingOf(const FitsHdu& hdu, const std::string& what) {
     return scaling;
 }
 
-template <std::size_t size>
+template <std::size_t Size>
 using BitsOf = std::conditional_t<
-    size == 1, std::uint8_t,
-    std::conditional_t<size == 2, std::uint16_t, std::conditional_t<size == 4, std::uint32_t, std::uint64_t>>>;
+    Size == 1, std::uint8_t,
+    std::conditional_t<Size == 2, std::uint16_t, std::conditional_t<Size == 4, std::uint32_t, std::uint64_t>>>;
 
 template <class T> T fromBigEndian(const std::uint8_t* bytes) {
     BitsOf<sizeof(T)> bits;
@@ -646,16 +646,12 @@ template <class To> Converter<To> converterFor(int bitpix) {
         return convertChunk<std::int32_t, To>;
     case 64:
         return convertChunk<std::int64_t, To>;
-    case -32:
-        if constexpr (std::is_floating_point_v<To>) return convertChunk<float, To>;
-        break;
-    case -64:
-        if constexpr (std::is_floating_point_v<To>) return convertChunk<double, To>;
-        break;
     default:
-        break;
+        if constexpr (std::is_floating_point_v<To>)
+            return bitpix == -32 ? convertChunk<float, To> : convertChunk<double, To>;
+        else
+            return nullptr; // refused by requireType
     }
-    return nullptr;
 }
 
 /// An integer image must hold integers: no fractions, no scale.
@@ -800,6 +796,44 @@ std::uint64_t tilePixelCount(const FitsHdu& hdu, const TileLayout& layout, std::
     return pixels;
 }
 
+/// Measures gzip streams by inflating them. CFITSIO takes more and more memory, without end, for a stream that breaks off.
+class TileInflater {
+public:
+    TileInflater() = default;
+    ~TileInflater() {
+        if (ready_) inflateEnd(&stream_);
+    }
+    TileInflater(const TileInflater&) = delete;
+    TileInflater& operator=(const TileInflater&) = delete;
+
+    /// Bytes that the stream holds; nothing where it is damaged or does not end inside `count` bytes.
+    std::optional<std::uint64_t> length(const std::uint8_t* bytes, std::uint64_t count) {
+        constexpr int gzipWrapper = 16;
+        if (!ready_) {
+            if (inflateInit2(&stream_, MAX_WBITS + gzipWrapper) != Z_OK) throw std::bad_alloc();
+            ready_ = true;
+            scratch_.resize(std::size_t{1} << 16);
+        }
+        if (count > std::numeric_limits<uInt>::max() || inflateReset(&stream_) != Z_OK) return std::nullopt;
+        stream_.next_in = const_cast<Bytef*>(bytes); // zlib does not write to it
+        stream_.avail_in = static_cast<uInt>(count);
+        std::uint64_t total = 0;
+        for (;;) {
+            stream_.next_out = scratch_.data();
+            stream_.avail_out = static_cast<uInt>(scratch_.size());
+            const int status = inflate(&stream_, Z_NO_FLUSH);
+            total += scratch_.size() - stream_.avail_out;
+            if (status == Z_STREAM_END) return total;
+            if (status != Z_OK) return std::nullopt;
+        }
+    }
+
+private:
+    z_stream stream_ = {};
+    bool ready_ = false;
+    std::vector<std::uint8_t> scratch_;
+};
+
 /// Checks that every tile's bytes lie inside the heap and are as many as its decoder will take.
 /// @param data rows and heap of the table
 void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint8_t* data, const std::string& what) {
@@ -823,13 +857,11 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
     const std::int64_t heapAt = hdu.header.integer("THEAP").value_or(static_cast<std::int64_t>(rows));
     if (heapAt != static_cast<std::int64_t>(rows))
         fail(fmt::format("THEAP = {}, {} expected (the heap right behind the rows)", heapAt, rows));
-    // A gzip stream ends with the length of what it holds, which zlib compares.
-    const auto inflatedBytes = [&](const Descriptor& at) -> std::uint64_t {
-        constexpr std::uint64_t shortest = 18;
-        if (at.count < shortest) return 0;
-        const std::uint8_t* end = heap + at.offset + at.count;
-        return static_cast<std::uint64_t>(end[-4]) | static_cast<std::uint64_t>(end[-3]) << 8 |
-               static_cast<std::uint64_t>(end[-2]) << 16 | static_cast<std::uint64_t>(end[-1]) << 24;
+    TileInflater inflater;
+    const auto inflatedBytes = [&](std::uint64_t tile, const Descriptor& at) {
+        const std::optional<std::uint64_t> bytes = inflater.length(heap + at.offset, at.count);
+        if (!bytes) fail(fmt::format("tile {}: the gzip stream is damaged or truncated", tile));
+        return *bytes;
     };
     const std::uint64_t pixelBytes = static_cast<std::uint64_t>(std::abs(hdu.bitpix)) / 8;
     const auto riceShortest =
@@ -849,9 +881,9 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
             // A tile that could not be quantized.
             const Descriptor other = gzipped != nullptr ? descriptorAt(*gzipped, row) : Descriptor{};
             if (other.count == 0 || hdu.bitpix > 0) fail(fmt::format("tile {} has no compressed data", tile));
-            if (inflatedBytes(other) != pixels * pixelBytes)
-                fail(fmt::format("tile {} holds {} bytes, {} expected", tile, inflatedBytes(other),
-                                 pixels * pixelBytes));
+            const std::uint64_t bytes = inflatedBytes(tile, other);
+            if (bytes != pixels * pixelBytes)
+                fail(fmt::format("tile {} holds {} bytes, {} expected", tile, bytes, pixels * pixelBytes));
         } else if (layout.algorithm == "RICE_1") {
             if (packed.count < riceShortest)
                 fail(fmt::format("tile {} has {} bytes of Rice code, {} or more expected", tile, packed.count,
@@ -861,7 +893,7 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
                 fail(fmt::format("tile {}: {} bytes of Rice code end before its {} pixels do", tile, packed.count,
                                  pixels));
         } else {
-            const std::uint64_t bytes = inflatedBytes(packed);
+            const std::uint64_t bytes = inflatedBytes(tile, packed);
             const std::uint64_t expected = pixels * (quantized ? 4 : pixelBytes);
             const bool narrow = (hdu.bitpix > 0 || quantized) && (bytes == pixels || bytes == 2 * pixels);
             if (bytes != expected && !narrow)

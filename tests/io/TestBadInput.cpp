@@ -245,7 +245,7 @@ const std::vector<Damage>& damages() {
         {"tiles: gzip damaged",
          "gzipmask.fits image",
          data("MASK", 80 + 12, "\xFF\xFF\xFF\xFF"),
-         {"HDU 2 (MASK)", "CFITSIO"}},
+         {"HDU 2 (MASK)", "tile 0: the gzip stream is damaged"}},
         // PSFs.
         {"psf: an image", "image.fits psf", [](std::string&) {}, {"PSFTYPE is missing", "not a PSF file"}},
         {"psf: PCA",
