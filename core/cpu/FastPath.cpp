@@ -273,11 +273,11 @@ bool FastPath::withinBounds(Member& member) const {
             if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
             if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
         }
-        double brightest = 0.0;
-        for (int i = 0; i < nwave; ++i) brightest = std::max(brightest, std::abs(solver_.xflux(s, i)[lane]));
+        double snr = 0.0; // largest signal to noise ratio of a bin
+        for (int i = 0; i < nwave; ++i)
+            snr = std::max(snr, std::abs(solver_.xflux(s, i)[lane] * solver_.rowSum(s, i)[lane]));
         const double left = solver_.leak(s)[lane] + second / largest;
         const double error = std::sqrt(condition) * left + rootError;
-        const double snr = brightest * std::sqrt(largest);
         member.error = std::max(member.error, error);
         member.condition = std::max(member.condition, condition);
         if (!(error <= bounds_.resolution && 2.0 * error <= bounds_.ivar)) refuse(PatchStatus::Leaking);

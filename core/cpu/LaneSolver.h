@@ -22,8 +22,8 @@ public:
     /// Patches side by side: the vector length of the machine's instruction set, 1 to 8.
     [[nodiscard]] static int lanes();
     /// Off-diagonals that the two rungs keep.
-    static constexpr int narrowBand = 8;
-    static constexpr int wideBand = 16;
+    static constexpr int narrowBand = 12;
+    static constexpr int wideBand = 24;
 
     /// Shapes the inputs: zero-filled D, E, y. @param reach largest |difference| of bins that couple two neighbours
     void shape(int nspec, int nwave, int reach, int ndiag);
