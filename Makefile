@@ -10,13 +10,14 @@ window := $(if $(wildcard widgets/CMakeLists.txt),window)
 # ThreadSanitizer of GCC 12 cannot live with more than 28 random address bits.
 tsan_run := $(shell [ "$$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)" -gt 28 ] && setarch -R true 2>/dev/null && echo setarch -R)
 
-configure_and_build = cmake --preset $(1) -DPATCHLIGHT_WERROR=$(WERROR) $(2) && cmake --build --preset $(1) --parallel $(JOBS)
+# $(call configure_and_build,preset,settings,targets)
+configure_and_build = cmake --preset $(1) -DPATCHLIGHT_WERROR=$(WERROR) $(2) && cmake --build --preset $(1) --parallel $(JOBS) $(3)
 
 .PHONY: demo test build asan tsan tidy fuzz golden format install package clean help
 
 demo:
 	@scripts/install-dependencies build $(window)
-	@$(call configure_and_build,release)
+	@$(call configure_and_build,release,,--target patchlight $(if $(window),patchlight-gui))
 	@scripts/demo
 
 test:
@@ -51,7 +52,7 @@ fuzz: ## fuzz the file readers for FUZZ_SECONDS each
 golden: ## compare with the reference results, where ../shared has them
 	@scripts/install-dependencies build golden $(window)
 	@$(call configure_and_build,release)
-	@/usr/bin/python3 ../shared/tools/check_golden.py build/release/app/patchlight
+	@/usr/bin/python3 scripts/check-golden build/release/app/patchlight
 
 format: ## lay out all sources as .clang-format says
 	@scripts/install-dependencies test
