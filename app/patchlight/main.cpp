@@ -1,8 +1,9 @@
 #include "app/patchlight/Commands.h"
-#include "core/base/Config.h"
 #include "core/base/Error.h"
+#include "core/base/Version.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -33,7 +34,8 @@ int main(int argc, char** argv) {
 
     CLI::App app{"Extracts one-dimensional spectra from the CCD frames of fiber spectrographs by spectro-perfectionism",
                  "patchlight"};
-    app.set_version_flag("--version", std::string("patchlight ") + PATCHLIGHT_VERSION_STRING);
+    app.set_version_flag("--version",
+                         fmt::format("patchlight {}{}{}", version(), gitDescribe().empty() ? "" : ", ", gitDescribe()));
     app.require_subcommand(1);
     std::string level = "info";
     app.add_option("--loglevel", level, "how much to log: debug, info, warning, error")
