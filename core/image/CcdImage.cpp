@@ -2,10 +2,12 @@
 
 #include "core/base/Error.h"
 #include "core/io/FitsFile.h"
+#include "core/io/FitsTableLayout.h"
 #include "core/io/FitsWriter.h"
 
 #include <cmath>
 #include <new>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -15,10 +17,14 @@ namespace patchlight {
 
 namespace {
 
-/// Reads a plane of the image: `name` with the shape of IMAGE.
-template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
+void checkShape(const FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
     if (!hdu.isImage(2) || hdu.shape[0] != nx || hdu.shape[1] != ny)
-        file.fail(hdu, fmt::format("{} pixels, {} x {} expected as in IMAGE", hdu.shapeText(), nx, ny));
+        file.fail(hdu, fmt::format("{}, {} x {} expected as in IMAGE", hdu.shapeText(), nx, ny));
+}
+
+/// Reads a plane with the shape of IMAGE.
+template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
+    checkShape(file, hdu, nx, ny);
     try {
         std::vector<T> values(file.pixelCount(hdu));
         file.readImage(hdu, std::span<T>(values));
@@ -33,12 +39,11 @@ template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, 
 FitsHeader imageHeader(const FitsFile& file, const FitsHdu& image) {
     FitsHeader header = image.header;
     if (image.index == 0) return header;
-    for (const std::string& card : file.hdus().front().header.cards()) {
-        const std::string keyword = card.substr(0, card.find_first_of(" ="));
-        const bool commentary = keyword.empty() || keyword == "COMMENT" || keyword == "HISTORY" ||
-                                keyword == "CONTINUE" || keyword == "HIERARCH";
-        if (!commentary && !FitsHeader::isStructural(card) && !header.has(keyword)) header.addCard(card);
-    }
+    const auto keywordOf = [](const std::string& card) { return card.substr(0, card.find_first_of(" =")); };
+    std::set<std::string> present = {"", "COMMENT", "HISTORY", "CONTINUE", "HIERARCH"}; // of the primary, only keywords
+    for (const std::string& card : header.cards()) present.insert(keywordOf(card));
+    for (const std::string& card : file.hdus().front().header.cards())
+        if (!FitsHeader::isStructural(card) && !present.contains(keywordOf(card))) header.addCard(card);
     return header;
 }
 
@@ -89,8 +94,9 @@ WeightedPixels weightedPixels(CcdImage&& image) {
     return result;
 }
 
-CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
-    FitsFile file(path, [&](const FitsHdu& hdu) { return hdu.name != "READNOISE" || options.readnoise; });
+namespace {
+
+CcdImage readFrom(FitsFile& file, const CcdReadOptions& options) {
     CcdImage image;
     image.path = file.path();
     const FitsHdu& main = file.requireMain("IMAGE");
@@ -106,10 +112,30 @@ CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
     image.pixels = readPlane<float>(file, main, image.nx, image.ny);
     image.ivar = readPlane<float>(file, ivar, image.nx, image.ny);
     if (const FitsHdu* mask = file.find("MASK")) image.mask = readPlane<std::int32_t>(file, *mask, image.nx, image.ny);
-    if (const FitsHdu* readnoise = file.find("READNOISE"); readnoise != nullptr && options.readnoise)
-        image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny);
+    if (const FitsHdu* readnoise = file.find("READNOISE")) {
+        checkShape(file, *readnoise, image.nx, image.ny);
+        if (options.readnoise) image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny);
+    }
     if (const FitsHdu* fibermap = file.find("FIBERMAP")) image.fibermap = file.readTable(*fibermap);
     return image;
+}
+
+} // namespace
+
+CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
+    // Of a .gz file, only what is used stays in memory.
+    const auto wanted = [&](const FitsHdu& hdu) {
+        const bool unnamed = hdu.name.empty() || hdu.name == "PRIMARY" || hdu.name == "COMPRESSED_IMAGE";
+        return unnamed || sameFitsName(hdu.name, "IMAGE") || sameFitsName(hdu.name, "IVAR") ||
+               sameFitsName(hdu.name, "MASK") || sameFitsName(hdu.name, "FIBERMAP") ||
+               (options.readnoise && sameFitsName(hdu.name, "READNOISE"));
+    };
+    try {
+        FitsFile file(path, wanted);
+        return readFrom(file, options);
+    } catch (const std::bad_alloc&) {
+        throw Error(fmt::format("{}: not enough memory for this image", printable(path)));
+    }
 }
 
 void writeCcdImage(const std::string& path, const CcdImage& image, bool compressMask) {

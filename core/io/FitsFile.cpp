@@ -31,7 +31,7 @@ namespace {
 
 constexpr std::uint64_t blockSize = 2880;
 constexpr std::size_t cardSize = 80;
-constexpr std::size_t maxCards = 100000; ///< of one header; real ones have a few hundred
+constexpr std::size_t maxCards = 30000; ///< of one header; real ones have a few hundred
 constexpr int maxAxes = 16;
 /// No deflate stream is smaller than 1/1032 of what it holds; Rice needs 5 bits for a block of 32 pixels.
 constexpr std::uint64_t maxDeflateRatio = 1032;

@@ -13,6 +13,7 @@
 #include <limits>
 #include <mutex>
 #include <new>
+#include <set>
 #include <utility>
 
 #include <fitsio.h>
@@ -398,14 +399,12 @@ void FitsWriter::addTable(const FitsTable& table) {
     header.set("GCOUNT", 1, "number of groups");
     header.set("TFIELDS", static_cast<std::int64_t>(columns.size()), "number of columns");
     if (!table.name.empty()) header.set("EXTNAME", table.name, "extension name");
-    for (const std::string& card : table.header.cards()) {
-        const std::string keyword = card.substr(0, card.find_first_of(" ="));
-        const bool written = header.has(keyword) && !keyword.empty() && keyword != "COMMENT" && keyword != "HISTORY" &&
-                             keyword != "CONTINUE" && keyword != "HIERARCH";
-        const bool elsewhere = keyword == "CHECKSUM" || keyword == "DATASUM" || keyword == "THEAP" ||
-                               keyword == "SIMPLE" || keyword == "EXTEND";
-        if (!written && !elsewhere && isLegalKeyword(std::string_view(card).substr(0, 8))) header.addCard(card);
-    }
+    std::set<std::string> written = {"CHECKSUM", "DATASUM", "THEAP", "SIMPLE", "EXTEND"}; // ours, or of no use here
+    const auto keywordOf = [](const std::string& card) { return card.substr(0, card.find_first_of(" =")); };
+    for (const std::string& card : header.cards()) written.insert(keywordOf(card));
+    for (const std::string& card : table.header.cards())
+        if (!written.contains(keywordOf(card)) && isLegalKeyword(std::string_view(card).substr(0, 8)))
+            header.addCard(card);
     addHdu(std::move(header), table.bytes.size() + table.heap.size(), 1,
            [&](std::size_t first, std::size_t count, std::uint8_t* out) {
                for (std::size_t i = 0; i < count;) {

@@ -24,7 +24,7 @@ namespace {
 constexpr std::int64_t maxPixels = 100000;     ///< NPIX_X, NPIX_Y
 constexpr std::int64_t maxLegendreDegree = 31; ///< pack() takes 32 coefficients
 constexpr double maxTrace = 1e6; ///< pixels; a trace coefficient beyond that is damage, and must not become an index
-constexpr std::uint64_t maxPackedBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t maxPackedBytes = std::uint64_t{1} << 29;
 
 /// Rows of the PSF table that the spots are made of; others (CONT, BUNDLE, STATUS ...) are kept but may hold anything.
 bool isSpotParameter(std::string_view name) {

@@ -17,6 +17,8 @@
 #include <random>
 #include <set>
 
+#include <sys/resource.h>
+#include <unistd.h>
 #include <zlib.h>
 
 using namespace patchlight;
@@ -37,6 +39,8 @@ private slots:
     void truncated();
     void randomDamage_data();
     void randomDamage();
+    void outOfMemory_data();
+    void outOfMemory();
 
 private:
     QTemporaryDir folder_;
@@ -604,6 +608,44 @@ void TestBadInput::randomDamage() {
         }
     }
     QVERIFY(refused > 20);
+}
+
+void TestBadInput::outOfMemory_data() {
+    QTest::addColumn<QString>("kind");
+    QTest::newRow("image") << "image";
+    QTest::newRow("frame") << "frame";
+}
+
+void TestBadInput::outOfMemory() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    QSKIP("sanitizers need more address space than this test leaves");
+#endif
+    // A file of 400 MB that takes no space on the disk, and 100 MB more address space than the process has now.
+    QFETCH(QString, kind);
+    const bool image = kind == "image";
+    std::string header = hdu(imageCards(true, -32, {10000, 10000}, image ? "IMAGE" : "FLUX"));
+    const QString name = file("large.fits");
+    QFile::remove(name);
+    QFile large(name);
+    QVERIFY(large.open(QIODevice::WriteOnly));
+    const qint64 size = 400'000'000 / 2880 * 2880 + 2880;
+    const std::string second = hdu(imageCards(false, -32, {10000, 10000}, "IVAR"));
+    const std::string third = hdu(imageCards(false, -64, {10000}, "WAVELENGTH"));
+    QVERIFY(large.write(header.data(), static_cast<qint64>(header.size())) > 0 && large.seek(2880 + size));
+    QVERIFY(large.write(second.data(), static_cast<qint64>(second.size())) > 0 && large.seek(2 * (2880 + size)));
+    QVERIFY(large.write(third.data(), static_cast<qint64>(third.size())) > 0);
+    QVERIFY(large.resize(2 * (2880 + size) + 2880 + 80640));
+    large.close();
+    rlimit old = {};
+    getrlimit(RLIMIT_AS, &old);
+    const std::string statm = load("/proc/self/statm");
+    const auto pages = static_cast<rlim_t>(std::stoull(statm));
+    const rlimit limit = {pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + 100'000'000, old.rlim_max};
+    setrlimit(RLIMIT_AS, &limit);
+    const std::string message = messageOf([&] { readers().at(kind.toStdString())(name.toStdString()); });
+    setrlimit(RLIMIT_AS, &old);
+    QVERIFY2(isOneLine(message, name.toStdString()) && message.find("not enough memory") != std::string::npos,
+             message.c_str());
 }
 
 QTEST_APPLESS_MAIN(TestBadInput)
