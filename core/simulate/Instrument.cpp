@@ -351,14 +351,4 @@ WavelengthRange defaultWavelengthRange(const Psf& psf, char armName) {
     return range;
 }
 
-std::vector<double> wavelengthGrid(const WavelengthRange& range) {
-    std::vector<double> grid;
-    for (std::size_t k = 0;; ++k) {
-        const double wave = range.wmin + static_cast<double>(k) * range.dw;
-        if (wave > range.wmax + 0.5 * range.dw) break;
-        grid.push_back(wave);
-    }
-    return grid;
-}
-
 } // namespace patchlight::simulate

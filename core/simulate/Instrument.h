@@ -50,7 +50,4 @@ struct InstrumentOptions {
 /// the PSF have that range on the CCD, else the whole Angstroms that they have.
 [[nodiscard]] WavelengthRange defaultWavelengthRange(const Psf& psf, char arm);
 
-/// Wavelengths of a grid: wmin + k dw <= wmax + dw/2, Angstrom.
-[[nodiscard]] std::vector<double> wavelengthGrid(const WavelengthRange& range);
-
 } // namespace patchlight::simulate

@@ -1,4 +1,5 @@
 #include "core/base/Error.h"
+#include "core/engine/Plan.h"
 #include "core/psf/GaussHermite.h"
 #include "core/simulate/FrameSimulator.h"
 #include "core/simulate/SkyLines.h"
@@ -343,13 +344,16 @@ private slots:
         FrameOptions options = frameOptions(psf);
         options.truthOnGrid = true;
         const SimulatedFrame on = simulateFrame(psf, options);
-        const std::vector<double> grid = wavelengthGrid(options.grid);
-        const auto first = std::find(on.truth.wavelength.begin(), on.truth.wavelength.end(), grid.front());
-        QVERIFY(first != on.truth.wavelength.end());
-        QVERIFY(on.truth.wavelength.end() - first >= static_cast<std::ptrdiff_t>(grid.size()));
-        for (std::size_t k = 0; k < grid.size(); ++k)
-            QCOMPARE(first[static_cast<std::ptrdiff_t>(k)], grid[k]); // exactly
-        QVERIFY(on.truth.wavelength.front() < grid.front() - 5.0);
+        ExtractionOptions extraction;
+        extraction.wavelength = options.grid;
+        extraction.bundlesize = 5;
+        const WavelengthGrid grid = makePlan(psf, extraction).grid;
+        const auto& wavelength = on.truth.wavelength;
+        const auto first = std::find(wavelength.begin(), wavelength.end(), options.grid.wmin);
+        QVERIFY(wavelength.end() - first >= grid.nwave);
+        for (int k = 0; k < grid.nwave; ++k) // the extraction's grid is rounded as numpy.arange is
+            QVERIFY(std::abs(first[k] - grid.outputWavelength(k)) < 1e-9);
+        QVERIFY(on.truth.wavelength.front() < options.grid.wmin - 5.0);
 
         options.truthOnGrid = false;
         const SimulatedFrame off = simulateFrame(psf, options);
