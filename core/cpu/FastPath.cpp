@@ -61,16 +61,18 @@ bool FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
                 if (!member.done) left.push_back({member.patch, member.climbed});
         }
     };
-    std::vector<Waiting> wide;
     std::vector<Waiting> dense;
     for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub) {
         // Patches of one subbundle have one shape.
         std::vector<Waiting> patches;
         for (int step = batch.steps.first; step < batch.steps.last; ++step) patches.push_back({plan.patch(sub, step)});
-        wide.clear();
-        solveAll(patches, LaneSolver::narrowBand, wide);
-        for (Waiting& one : wide) one.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
-        solveAll(wide, LaneSolver::wideBand, dense);
+        for (const int band : {LaneSolver::narrowBand, LaneSolver::middleBand, LaneSolver::wideBand}) {
+            std::vector<Waiting> left;
+            solveAll(patches, band, left);
+            for (Waiting& one : left) one.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
+            patches = std::move(left);
+        }
+        dense.insert(dense.end(), patches.begin(), patches.end());
     }
     for (const Waiting& one : dense) {
         const NamedRange range(input.timeline, "exact patch", {first.bundle, one.patch.step, 1});

@@ -19,7 +19,7 @@ struct ErrorBounds {
 
 /// Extracts the patches of a batch side by side in vector lanes (docs/method.md, "The fast path"). One thread's workspace.
 ///
-/// Ladder: narrow band, wide band, and the exact PatchSolver for what neither can promise.
+/// Ladder: bands of 12, 16 and 24 off-diagonals, and the exact PatchSolver for what none of them can promise.
 class FastPath {
 public:
     /// Extracts all patches of a batch. @return false, with nothing done, where the layout does not suit the batch (see SpotRows::locate)

@@ -518,6 +518,7 @@ template <int W> struct Kernels {
 };
 
 void SolveNarrow(const LaneSolver::View& view) { Kernels<LaneSolver::narrowBand>::solve(view); }
+void SolveMiddle(const LaneSolver::View& view) { Kernels<LaneSolver::middleBand>::solve(view); }
 void SolveWide(const LaneSolver::View& view) { Kernels<LaneSolver::wideBand>::solve(view); }
 std::size_t LaneCount() { return hn::Lanes(Tag()); }
 std::size_t WorkSize(int n) {
@@ -531,6 +532,7 @@ HWY_AFTER_NAMESPACE();
 namespace patchlight {
 
 HWY_EXPORT(SolveNarrow);
+HWY_EXPORT(SolveMiddle);
 HWY_EXPORT(SolveWide);
 HWY_EXPORT(LaneCount);
 HWY_EXPORT(WorkSize);
@@ -569,6 +571,8 @@ void LaneSolver::solve(int coreFirst, int coreLast, int band) {
                     work_.data()};
     if (band == narrowBand)
         HWY_DYNAMIC_DISPATCH(SolveNarrow)(view);
+    else if (band == middleBand)
+        HWY_DYNAMIC_DISPATCH(SolveMiddle)(view);
     else
         HWY_DYNAMIC_DISPATCH(SolveWide)(view);
 }

@@ -21,8 +21,9 @@ class LaneSolver {
 public:
     /// Patches side by side: the vector length of the machine's instruction set, 1 to 8.
     [[nodiscard]] static int lanes();
-    /// Off-diagonals that the two rungs keep.
+    /// Off-diagonals that the rungs keep.
     static constexpr int narrowBand = 12;
+    static constexpr int middleBand = 16;
     static constexpr int wideBand = 24;
 
     /// Shapes the inputs: zero-filled D, E, y. @param reach largest |difference| of bins that couple two neighbours
@@ -39,7 +40,7 @@ public:
     [[nodiscard]] double* y(int spectrum, int bin) { return y_.data() + flat(spectrum, bin) * lanes_; }
     [[nodiscard]] std::size_t nextWidth() const { return static_cast<std::size_t>(2 * reach_ + 1); }
 
-    /// Solves; Q only for spectra [coreFirst, coreLast). @param band narrowBand or wideBand
+    /// Solves; Q only for spectra [coreFirst, coreLast). @param band narrowBand, middleBand or wideBand
     void solve(int coreFirst, int coreLast, int band);
 
     // Results, [lanes] each.

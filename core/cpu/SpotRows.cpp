@@ -460,13 +460,14 @@ void AddModelRow(const double* values, int width, const double* flux, double* mo
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     constexpr std::size_t slots = SpotRows::binSlots;
-    for (int c = 0; c < width; ++c) {
-        Vec sum = hn::Mul(hn::Load(d, values + static_cast<std::size_t>(c) * slots), hn::Load(d, flux));
+    const auto product = [&](int c) {
+        const double* from = values + static_cast<std::size_t>(c) * slots;
+        Vec sum = hn::Mul(hn::Load(d, from), hn::Load(d, flux));
         for (std::size_t part = lanes; part < slots; part += lanes)
-            sum = hn::MulAdd(hn::Load(d, values + static_cast<std::size_t>(c) * slots + part), hn::Load(d, flux + part),
-                             sum);
-        model[c] += hn::GetLane(hn::SumOfLanes(d, sum));
-    }
+            sum = hn::MulAdd(hn::Load(d, from + part), hn::Load(d, flux + part), sum);
+        return sum;
+    };
+    for (int c = 0; c < width; ++c) model[c] += hn::GetLane(hn::SumOfLanes(d, product(c)));
 }
 
 void AddChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
@@ -512,6 +513,33 @@ void PixelQuality(const float* pixels, const float* weights, const double* model
     }
 }
 
+/// Products of slots that are being summed, for one spectrum: with itself, with the next one and with the one after.
+struct Running {
+    HWY_ALIGN double product[3][SpotRows::binSlots * SpotRows::binSlots] = {};
+    HWY_ALIGN double y[SpotRows::binSlots] = {};
+    HWY_ALIGN double fluxweight[SpotRows::binSlots] = {};
+    HWY_ALIGN double unmasked[SpotRows::binSlots] = {};
+};
+
+/// Bins of a spectrum whose last row this is.
+HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
+    const IndexRange here = spots.active(spectrum, row);
+    if (row + 1 == spots.rows().last) return here;
+    return {here.first, std::min(here.last, std::max(here.first, spots.active(spectrum, row + 1).first))};
+}
+
+/// Stores a finished sum over rows of A_{s, bin} w A_{t, other}.
+HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, double product) {
+    const std::size_t i = sums.index(s, bin);
+    if (t == s) {
+        if (other >= bin) sums.self_[i * SpotRows::binSlots + static_cast<std::size_t>(other - bin)] = product;
+    } else if (t == s + 1) {
+        sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
+    } else {
+        sums.second_[i] = std::max(sums.second_[i], product);
+    }
+}
+
 void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
@@ -519,105 +547,94 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
     const IndexRange spectra = spots.spectra();
     const IndexRange rows = spots.rows();
     const int width = spots.width();
-    const int reach = sums.reach();
-    const int ny = spots.stampY();
-    std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of one row's columns
-    pixel.assign(static_cast<std::size_t>(3 * width), 0.0);
-    double* weight = pixel.data();
-    double* weighted = weight + width;
-    double* good = weighted + width;
+    std::vector<Running> running(static_cast<std::size_t>(spectra.count()));
+    std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of a row's columns
 
-    for (int s = spectra.first; s < spectra.last; ++s) {
-        HWY_ALIGN double self[slots * slots] = {};
-        HWY_ALIGN double next[slots * slots] = {};
-        HWY_ALIGN double second[slots * slots] = {};
-        HWY_ALIGN double sides[3 * slots] = {};
-        for (int row = rows.first; row < rows.last; ++row) {
+    // Row by row, so that a row of spots is used for all its sums while it is in the cache.
+    for (int row = rows.first; row < rows.last; ++row) {
+        int left = ccd.nx;
+        int right = 0;
+        for (int s = spectra.first; s < spectra.last; ++s) {
+            if (spots.active(s, row).empty()) continue;
+            left = std::min(left, spots.columnOrigin(s, row));
+            right = std::max(right, spots.columnOrigin(s, row) + width);
+        }
+        if (left >= right) continue;
+        const int columns = right - left;
+        pixel.assign(static_cast<std::size_t>(3 * columns), 0.0); // pixels off the CCD weigh nothing
+        double* weight = pixel.data();
+        double* weighted = weight + columns;
+        double* good = weighted + columns;
+        const std::size_t line = static_cast<std::size_t>(row) * static_cast<std::size_t>(ccd.nx);
+        for (int x = std::max(0, left); x < std::min(ccd.nx, right); ++x) {
+            const double w = static_cast<double>(ccd.weights[line + static_cast<std::size_t>(x)]);
+            weight[x - left] = w;
+            weighted[x - left] = w * static_cast<double>(ccd.pixels[line + static_cast<std::size_t>(x)]);
+            good[x - left] = w > 0.0 ? 1.0 : 0.0;
+        }
+
+        for (int s = spectra.first; s < spectra.last; ++s) {
             const IndexRange mine = spots.active(s, row);
+            if (mine.empty()) continue;
+            Running& sum = running[static_cast<std::size_t>(s - spectra.first)];
             const int origin = spots.columnOrigin(s, row);
             const double* v = spots.row(s, row);
-            if (!mine.empty()) {
-                const std::size_t line = static_cast<std::size_t>(row) * static_cast<std::size_t>(ccd.nx);
+            const double* w = weight + (origin - left);
+            addProducts(w, v, v, width, sum.product[0]);
+            const double* wp = weighted + (origin - left);
+            const double* ok = good + (origin - left);
+            for (std::size_t part = 0; part < slots; part += lanes) {
+                Vec y = hn::Load(d, sum.y + part);
+                Vec f = hn::Load(d, sum.fluxweight + part);
+                Vec u = hn::Load(d, sum.unmasked + part);
                 for (int c = 0; c < width; ++c) {
-                    const int x = origin + c;
-                    const bool on = x >= 0 && x < ccd.nx;
-                    const double w = on ? static_cast<double>(ccd.weights[line + static_cast<std::size_t>(x)]) : 0.0;
-                    weight[c] = w;
-                    weighted[c] = on ? w * static_cast<double>(ccd.pixels[line + static_cast<std::size_t>(x)]) : 0.0;
-                    good[c] = w > 0.0 ? 1.0 : 0.0;
+                    const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
+                    y = hn::MulAdd(hn::Set(d, wp[c]), a, y);
+                    f = hn::MulAdd(hn::Set(d, w[c]), a, f);
+                    u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
                 }
-                addProducts(weight, v, v, width, self);
-                for (std::size_t part = 0; part < slots; part += lanes) {
-                    Vec y = hn::Load(d, sides + part);
-                    Vec f = hn::Load(d, sides + slots + part);
-                    Vec u = hn::Load(d, sides + 2 * slots + part);
-                    for (int c = 0; c < width; ++c) {
-                        const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
-                        y = hn::MulAdd(hn::Set(d, weighted[c]), a, y);
-                        f = hn::MulAdd(hn::Set(d, weight[c]), a, f);
-                        u = hn::MulAdd(hn::Set(d, good[c]), a, u);
-                    }
-                    hn::Store(y, d, sides + part);
-                    hn::Store(f, d, sides + slots + part);
-                    hn::Store(u, d, sides + 2 * slots + part);
-                }
-                for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
-                    if (spots.active(t, row).empty()) continue;
-                    const int shift = spots.columnOrigin(t, row) - origin;
-                    const int first = std::max(0, shift);
-                    const int last = std::min(width, width + shift);
-                    if (first < last)
-                        addProducts(weight + first, v + first * slots, spots.row(t, row) + (first - shift) * slots,
-                                    last - first, t == s + 1 ? next : second);
-                }
+                hn::Store(y, d, sum.y + part);
+                hn::Store(f, d, sum.fluxweight + part);
+                hn::Store(u, d, sum.unmasked + part);
             }
-            // Bins whose last row this was: their sums are complete.
-            for (int bin = mine.first; bin < mine.last; ++bin) {
-                if (row != std::min(spots.cornerY(s, bin) + ny, rows.last) - 1) continue;
+            for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
+                if (spots.active(t, row).empty()) continue;
+                const int shift = spots.columnOrigin(t, row) - origin;
+                const int first = std::max(0, shift);
+                const int last = std::min(width, width + shift);
+                if (first < last)
+                    addProducts(w + first, v + first * slots, spots.row(t, row) + (first - shift) * slots, last - first,
+                                sum.product[t - s]);
+            }
+
+            // Bins whose last row this was: their sums are complete, and their slots free for the bins that follow.
+            const IndexRange done = ending(spots, s, row);
+            for (int bin = done.first; bin < done.last; ++bin) {
                 const int a = bin % slots;
                 const std::size_t i = sums.index(s, bin);
-                for (int delta = 0; delta < slots; ++delta) {
-                    const int other = bin + delta;
-                    if (other < mine.last)
-                        sums.self_[i * slots + static_cast<std::size_t>(delta)] = self[a * slots + other % slots];
-                }
-                sums.y_[i] = sides[a];
-                sums.fluxweight_[i] = sides[slots + a];
-                sums.unmasked_[i] = sides[2 * slots + a];
-                sides[a] = sides[slots + a] = sides[2 * slots + a] = 0.0;
-                for (int l = 0; l < slots; ++l) self[a * slots + l] = self[l * slots + a] = 0.0;
-                for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
-                    double* acc = t == s + 1 ? next : second;
+                sums.y_[i] = sum.y[a];
+                sums.fluxweight_[i] = sum.fluxweight[a];
+                sums.unmasked_[i] = sum.unmasked[a];
+                sum.y[a] = sum.fluxweight[a] = sum.unmasked[a] = 0.0;
+                for (int t = s; t <= s + 2 && t < spectra.last; ++t) {
+                    double* product = sum.product[t - s];
                     const IndexRange theirs = spots.active(t, row);
-                    for (int other = theirs.first; other < theirs.last; ++other) {
-                        const double product = acc[a * slots + other % slots];
-                        if (t == s + 1) {
-                            sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + reach)] = product;
-                        } else {
-                            sums.second_[i] = std::max(sums.second_[i], product);
-                        }
-                    }
-                    for (int l = 0; l < slots; ++l) acc[a * slots + l] = 0.0;
+                    for (int other = theirs.first; other < theirs.last; ++other)
+                        keepProduct(sums, s, t, bin, other, product[a * slots + other % slots]);
+                    for (int l = 0; l < slots; ++l) product[a * slots + l] = 0.0;
+                    if (t == s)
+                        for (int l = 0; l < slots; ++l) product[l * slots + a] = 0.0;
                 }
             }
-            // The same for the neighbours' bins, with those of ours that go on.
+            // The same for neighbours' bins that end while ours go on.
             for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
-                double* acc = t == s + 1 ? next : second;
-                const IndexRange theirs = spots.active(t, row);
+                double* product = sum.product[t - s];
+                const IndexRange theirs = ending(spots, t, row);
                 for (int other = theirs.first; other < theirs.last; ++other) {
-                    if (row != std::min(spots.cornerY(t, other) + ny, rows.last) - 1) continue;
                     const int l = other % slots;
-                    for (int bin = mine.first; bin < mine.last; ++bin) {
-                        if (row == std::min(spots.cornerY(s, bin) + ny, rows.last) - 1) continue;
-                        const double product = acc[(bin % slots) * slots + l];
-                        const std::size_t i = sums.index(s, bin);
-                        if (t == s + 1) {
-                            sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + reach)] = product;
-                        } else {
-                            sums.second_[i] = std::max(sums.second_[i], product);
-                        }
-                    }
-                    for (int a = 0; a < slots; ++a) acc[a * slots + l] = 0.0;
+                    for (int bin = done.last; bin < mine.last; ++bin)
+                        keepProduct(sums, s, t, bin, other, product[(bin % slots) * slots + l]);
+                    for (int a = 0; a < slots; ++a) product[a * slots + l] = 0.0;
                 }
             }
         }
