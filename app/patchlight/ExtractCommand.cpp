@@ -19,6 +19,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -129,15 +132,26 @@ void writeTrace(const std::string& path, const Timeline& timeline) {
     writeFileAtomically(path, text.view());
 }
 
-FitsTable readFibermap(const std::string& path) {
+FitsTable readFibermap(const std::string& path, const Psf& psf, const ExtractionOptions& options) {
     const FitsFile file(path, [](const FitsHdu& hdu) { return hdu.name == "FIBERMAP"; });
-    return file.readTable(file.require("FIBERMAP"));
+    FitsTable table = file.readTable(file.require("FIBERMAP"));
+    const long last = options.nspec > 0 ? static_cast<long>(options.specmin) + options.nspec : psf.nspec;
+    const auto needed = static_cast<std::size_t>(std::min(last, static_cast<long>(psf.nspec)));
+    if (table.rowCount < needed)
+        throw Error(fmt::format("{}[FIBERMAP]: {} rows, but spectra {} to {} are to be extracted", file.path(),
+                                table.rowCount, options.specmin, needed - 1));
+    return table;
 }
 
 void runExtract(ExtractArguments& arguments) {
     applyForeignOptions(arguments);
     validate(arguments.options);
     const std::unique_ptr<Backend> backend = makeBackend(arguments.run.backend);
+    const std::array inputs{OptionFile{"--input", arguments.input}, OptionFile{"--psf", arguments.psf},
+                            OptionFile{"--fibermap", arguments.fibermap}};
+    const std::array outputs{OptionFile{"--output", arguments.output}, OptionFile{"--model", arguments.model},
+                             OptionFile{"--trace", arguments.trace}};
+    requireDistinctFiles(inputs, outputs);
     // Find out that an output cannot be written before computing it.
     for (const std::string* path : {&arguments.output, &arguments.model, &arguments.trace})
         if (!path->empty()) requireWritable(*path);
@@ -153,7 +167,7 @@ void runExtract(ExtractArguments& arguments) {
         return readCcdImage(arguments.input);
     }();
     requireSameSize(image, psf);
-    if (!arguments.fibermap.empty()) image.fibermap = readFibermap(arguments.fibermap);
+    if (!arguments.fibermap.empty()) image.fibermap = readFibermap(arguments.fibermap, psf, arguments.options);
 
     double factor = 1.0;
     if (arguments.options.barycentricCorrection) {
@@ -201,6 +215,8 @@ void runExtract(ExtractArguments& arguments) {
         control.progress = nullptr;
         model = paintModel(result.modelFlux, psf, plan, nx, ny, control);
     }
+    interrupt.poll();
+    if (interrupt.token().stop_requested()) throw Cancelled(); // a signal since the last batch
     {
         const NamedRange range(ranges, "write frame");
         writeFrame(arguments.output, result.frame);

@@ -2,7 +2,9 @@
 
 #include "core/engine/Options.h"
 
+#include <span>
 #include <string>
+#include <string_view>
 
 namespace CLI {
 class App;
@@ -19,5 +21,14 @@ struct RunArguments {
     int threads = 0;              ///< 0: all cores
 };
 void addRunOptions(CLI::App& command, RunArguments& arguments);
+
+/// A file and the option that names it; an empty path is an option that was not given.
+struct OptionFile {
+    std::string_view option;
+    std::string_view path;
+};
+/// Outputs may replace older files, but not an input of the same run, nor each other. Symbolic links are followed.
+/// @throws UsageError naming both options
+void requireDistinctFiles(std::span<const OptionFile> inputs, std::span<const OptionFile> outputs);
 
 } // namespace patchlight::commands

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -51,6 +52,13 @@ int coreIndex(const Plan& plan, double wavelength, const std::string& option) {
     return static_cast<int>(index);
 }
 
+int spectrumOf(const Plan& plan, int fiber) {
+    if (fiber < plan.specmin || fiber >= plan.specmin + plan.nspec)
+        throw UsageError(fmt::format("--fiber: spectrum {} is not among those to extract, {} to {}", fiber,
+                                     plan.specmin, plan.specmin + plan.nspec - 1));
+    return fiber;
+}
+
 /// The spectrum whose trace is nearest in x at row y, and the wavelength there.
 Bin binAtPixel(const Plan& plan, const Psf& psf, double x, double y) {
     Bin best;
@@ -75,6 +83,9 @@ void runPatch(PatchArguments& arguments) {
     if (byFiber == !arguments.xy.empty() || arguments.fiber.has_value() != arguments.wave.has_value())
         throw UsageError("say which patch: --fiber F --wave W, or --xy X,Y");
     const std::unique_ptr<Backend> backend = makeBackend(arguments.run.backend);
+    const std::array inputs{OptionFile{"--input", arguments.input}, OptionFile{"--psf", arguments.psf}};
+    const std::array outputs{OptionFile{"--output", arguments.output}};
+    requireDistinctFiles(inputs, outputs);
     requireWritable(arguments.output);
 
     const Psf psf = readPsf(arguments.psf);
@@ -85,7 +96,11 @@ void runPatch(PatchArguments& arguments) {
         factor =
             barycentricFactor(image.header, image.fibermap ? &image.fibermap->header : nullptr, kittPeak, image.path);
     const Plan plan = makePlan(psf, arguments.options, factor);
-    const Bin bin = byFiber ? Bin{*arguments.fiber, coreIndex(plan, *arguments.wave, "--wave")}
+    if (!byFiber &&
+        !(arguments.xy[0] >= 0 && arguments.xy[0] < image.nx && arguments.xy[1] >= 0 && arguments.xy[1] < image.ny))
+        throw UsageError(fmt::format("--xy: pixel {:g},{:g} is not on the CCD of {} x {} pixels", arguments.xy[0],
+                                     arguments.xy[1], image.nx, image.ny));
+    const Bin bin = byFiber ? Bin{spectrumOf(plan, *arguments.fiber), coreIndex(plan, *arguments.wave, "--wave")}
                             : binAtPixel(plan, psf, arguments.xy[0], arguments.xy[1]);
     const Patch patch = plan.patchAt(bin.spectrum, bin.core);
 

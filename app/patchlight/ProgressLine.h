@@ -8,6 +8,9 @@ namespace patchlight::commands {
 class ProgressLine {
 public:
     ProgressLine();
+    ~ProgressLine() { finish(); }
+    ProgressLine(const ProgressLine&) = delete;
+    ProgressLine& operator=(const ProgressLine&) = delete;
     /// @param done, total  patches; cheap to call often
     void update(int done, int total);
     /// Removes the bar, so that the next line of the log stands alone.

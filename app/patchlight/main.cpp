@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     std::string level = "info";
     app.add_option("--loglevel", level, "how much to log: debug, info, warning, error")
-        ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+        ->check(CLI::IsMember({"debug", "info", "warning", "warn", "error"}))
         ->capture_default_str()
         ->each([](const std::string& value) {
             spdlog::set_level(spdlog::level::from_str(value == "warning" ? "warn" : value));
