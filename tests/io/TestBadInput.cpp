@@ -489,7 +489,7 @@ void TestBadInput::notAFile() {
     const QString full = name.startsWith('/') ? name : file(name);
     if (!content.isNull()) save(full, content.toStdString());
     for (const auto& [kind, reader] : readers()) {
-        const QString message = QString::fromStdString(messageOf([&] { reader(full.toStdString()); }));
+        const QString message = QString::fromStdString(messageOf([&, &read = reader] { read(full.toStdString()); }));
         QVERIFY2(message.contains(says), qPrintable(message));
         QVERIFY(!message.contains('\n'));
     }
@@ -529,7 +529,8 @@ void TestBadInput::damaged() {
     }
     QVERIFY2(isOneLine(message, name.toStdString()), message.c_str());
     for (const std::string& part : damage.says)
-        QVERIFY2(message.find(part) != std::string::npos, (message + "  lacks  " + part).c_str());
+        QVERIFY2(message.find(part) != std::string::npos,
+                 qPrintable(QString::fromStdString(message).append("  lacks  ").append(part.c_str())));
 }
 
 void TestBadInput::truncated_data() {

@@ -50,7 +50,8 @@ FitsTable sample() {
                std::string(seed % 2 == 0 ? "T" : "F") + std::string(1, static_cast<char>(200 + seed)) +
                bigEndian(std::vector<std::int32_t>{seed, -seed});
     };
-    const std::string bytes = row(39627000000000003, 1, "ab  ") + row(-9223372036854775807LL, 2, "c\0zz");
+    const char name2[] = {'c', '\0', 'z', 'z'}; // a NUL ends the text early
+    const std::string bytes = row(39627000000000003, 1, "ab  ") + row(-9223372036854775807LL, 2, name2);
     return tableOf(tableCards("T", 40, 2,
                               {{"TARGETID", "K"},
                                {"PETAL", "1I"},

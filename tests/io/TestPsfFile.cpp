@@ -239,8 +239,9 @@ void TestPsfFile::tellsUnfittedBundles() {
     LegendreSeries status = bundle;
     for (std::size_t i = 0; i < bundle.coeff.size(); ++i) {
         const std::size_t spectrum = i / 3;
-        bundle.coeff[i] = i % 3 == 0 ? static_cast<double>(spectrum / 2) : 0.0; // bundles of two: 0, 1, 2
-        status.coeff[i] = i == 9 ? -1.0 : 0.0;                                  // one spectrum of bundle 1
+        const std::size_t number = spectrum / 2;
+        bundle.coeff[i] = i % 3 == 0 ? static_cast<double>(number) : 0.0; // bundles of two: 0, 1, 2
+        status.coeff[i] = i == 9 ? -1.0 : 0.0;                            // one spectrum of bundle 1
     }
     psf.series["BUNDLE"] = bundle;
     psf.series["STATUS"] = status;
