@@ -1,7 +1,11 @@
 #include "core/cpu/BandKernels.h"
 
+#include "core/base/Error.h"
+
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <string>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/cpu/BandKernels.cpp"
@@ -142,6 +146,23 @@ HWY_EXPORT(SubtractGram);
 HWY_EXPORT(SolveBand);
 HWY_EXPORT(Overlap);
 HWY_EXPORT(TargetName);
+
+void limitInstructionSet() {
+    const char* wanted = std::getenv("PATCHLIGHT_SIMD");
+    if (wanted == nullptr || *wanted == 0) return;
+    const std::string word = wanted;
+#if HWY_ARCH_X86
+    constexpr std::int64_t avx512 = HWY_AVX3 | HWY_AVX3_DL;
+    if (word == "avx2")
+        hwy::DisableTargets(avx512);
+    else if (word == "baseline")
+        hwy::DisableTargets(avx512 | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3);
+    else
+        throw UsageError("PATCHLIGHT_SIMD: avx2 or baseline expected, got '" + word + "'");
+#else
+    throw UsageError("PATCHLIGHT_SIMD: this machine has one instruction set only; unset it");
+#endif
+}
 
 const char* instructionSet() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
 bool choleskyBand(const BandView& matrix) { return HWY_DYNAMIC_DISPATCH(CholeskyBand)(matrix); }

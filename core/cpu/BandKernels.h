@@ -15,6 +15,10 @@ inline constexpr std::size_t kernelPad = 8;
     return (count + kernelPad - 1) / kernelPad * kernelPad + kernelPad;
 }
 
+/// Keeps to an older instruction set where the environment variable PATCHLIGHT_SIMD asks for one: avx2 or baseline (anything else the
+/// machine has is used by default). For tests and measurements; call before the first kernel. @throws UsageError for another word
+void limitInstructionSet();
+
 /// Instruction set in use: "AVX3_ZEN4", "AVX2", ...
 [[nodiscard]] const char* instructionSet();
 

@@ -91,6 +91,13 @@ private:
 
 } // namespace
 
-std::unique_ptr<Backend> makeCpuBackend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+std::unique_ptr<Backend> makeCpuBackend(const CpuOptions& options) {
+    static const bool limited = [] {
+        kernels::limitInstructionSet();
+        return true;
+    }();
+    (void)limited;
+    return std::make_unique<CpuBackend>(options);
+}
 
 } // namespace patchlight

@@ -23,7 +23,7 @@ namespace patchlight {
 /// erfc without its Gaussian, (1 + 2 t) exp(t^2) erfc(t), as a Chebyshev series in (t - 3)/(t + 3): smooth on all t >= 0, so one series
 /// gives erf to rounding (the idea of Shepherd & Laframboise 1981, Math. Comp. 36, 249). Fitted here, from the C library's erfc.
 struct ScaledErfc {
-    static constexpr int terms = 30;
+    static constexpr int terms = 25; // the next is 2e-19
     static constexpr double centre = 3.0;
     std::array<double, terms> coefficient{};
 
@@ -146,9 +146,9 @@ void pixelFunctions(int first, Vec position, Vec sigma, int degree, int count, d
     }
 }
 
-/// Adds sum_ij c_ij px_i py_j to the group's stamp [rows][columns][lanes].
+/// Puts sum_ij c_ij px_i py_j into the group's stamp [rows][columns][lanes], or adds it to what is there.
 void addCore(const double* coeff, int degX, int degY, const double* px, const double* py, int columns, int rows,
-             double* stamp) {
+             bool add, double* stamp) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     const std::size_t pxStride = static_cast<std::size_t>(columns) * lanes;
@@ -164,28 +164,42 @@ void addCore(const double* coeff, int degX, int degY, const double* px, const do
             hn::Store(sum, d, weight + static_cast<std::size_t>(i) * lanes);
         }
         double* out = stamp + static_cast<std::size_t>(r) * pxStride;
-        for (int k = 0; k < columns; ++k) {
-            const std::size_t at = static_cast<std::size_t>(k) * lanes;
-            Vec even = hn::Load(d, out + at);
-            Vec odd = hn::Zero(d);
-            int i = 0;
-            for (; i + 1 <= degX; i += 2) {
-                even = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes),
-                                  hn::Load(d, px + static_cast<std::size_t>(i) * pxStride + at), even);
-                odd = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i + 1) * lanes),
-                                 hn::Load(d, px + static_cast<std::size_t>(i + 1) * pxStride + at), odd);
+        const auto start = [&](int k) {
+            return add ? hn::Load(d, out + static_cast<std::size_t>(k) * lanes) : hn::Zero(d);
+        };
+        int k = 0;
+        for (; k + 4 <= columns; k += 4) { // four columns share the loads of the weights
+            Vec t0 = start(k);
+            Vec t1 = start(k + 1);
+            Vec t2 = start(k + 2);
+            Vec t3 = start(k + 3);
+            const double* from = px + static_cast<std::size_t>(k) * lanes;
+            for (int i = 0; i <= degX; ++i, from += pxStride) {
+                const Vec w = hn::Load(d, weight + static_cast<std::size_t>(i) * lanes);
+                t0 = hn::MulAdd(w, hn::Load(d, from), t0);
+                t1 = hn::MulAdd(w, hn::Load(d, from + lanes), t1);
+                t2 = hn::MulAdd(w, hn::Load(d, from + 2 * lanes), t2);
+                t3 = hn::MulAdd(w, hn::Load(d, from + 3 * lanes), t3);
             }
-            if (i <= degX)
-                even = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes),
-                                  hn::Load(d, px + static_cast<std::size_t>(i) * pxStride + at), even);
-            hn::Store(hn::Add(even, odd), d, out + at);
+            double* to = out + static_cast<std::size_t>(k) * lanes;
+            hn::Store(t0, d, to);
+            hn::Store(t1, d, to + lanes);
+            hn::Store(t2, d, to + 2 * lanes);
+            hn::Store(t3, d, to + 3 * lanes);
+        }
+        for (; k < columns; ++k) {
+            Vec t = start(k);
+            const double* from = px + static_cast<std::size_t>(k) * lanes;
+            for (int i = 0; i <= degX; ++i, from += pxStride)
+                t = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes), hn::Load(d, from), t);
+            hn::Store(t, d, out + static_cast<std::size_t>(k) * lanes);
         }
     }
 }
 
-/// Evaluates a group's unit-sum spots into stamp [rows][columns][lanes], zero outside each lane's own stamp; the same physics as
-/// evaluateSpot(), which documents it. @return sums of 1 or 0 per lane in `sums`
-void evaluateGroup(const SpotGroup& group, double* stamp, double* sums, double* work) {
+/// Evaluates a group's spots into stamp [rows][columns][lanes], zero outside each lane's own stamp; the same physics as evaluateSpot(),
+/// which documents it. @param scales out, per lane: what makes the spot's sum 1; 0 for a spot without light
+void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double* work) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     const PsfView& psf = *group.psf;
@@ -236,13 +250,10 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* sums, double* 
     const Vec y = hn::LoadU(d, group.y);
     const Vec cornerX = hn::LoadU(d, group.cornerX);
     const Vec cornerY = hn::LoadU(d, group.cornerY);
-    const std::size_t pixels = static_cast<std::size_t>(rows * columns);
-    for (std::size_t p = 0; p < pixels; ++p) hn::Store(hn::Zero(d), d, stamp + p * lanes);
-
     pixelFunctions(group.column0, x, value(SigmaX), psf.degX, columns, px, scratch);
     pixelFunctions(group.row0, y, value(SigmaY), psf.degY, rows, py, scratch);
     addCore(parameter + static_cast<std::size_t>(psf.ghOffset()) * lanes, psf.degX, psf.degY, px, py, columns, rows,
-            stamp);
+            false, stamp);
 
     const auto offsets = [&](int r, int k, Vec& dx, Vec& dy) {
         dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), x);
@@ -263,7 +274,7 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* sums, double* 
         pixelFunctions(group.column0, x, value(SigmaX2), psf.degX2, columns, px, scratch);
         pixelFunctions(group.row0, y, value(SigmaY2), psf.degY2, rows, py, scratch);
         addCore(parameter + static_cast<std::size_t>(psf.gh2Offset()) * lanes, psf.degX2, psf.degY2, px, py, columns,
-                rows, stamp);
+                rows, true, stamp);
     }
     if (group.tail && psf.hasTail) {
         const Vec core2 = hn::Mul(value(TailCore), value(TailCore));
@@ -302,12 +313,7 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* sums, double* 
         }
     }
     const auto usable = hn::And(hn::Gt(sum, hn::Zero(d)), hn::Lt(sum, hn::Set(d, 1e300)));
-    const Vec scale = hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum));
-    for (std::size_t p = 0; p < pixels; ++p) {
-        const Vec v = hn::Load(d, stamp + p * lanes);
-        hn::Store(hn::IfThenElseZero(usable, hn::Mul(v, scale)), d, stamp + p * lanes);
-    }
-    hn::StoreU(hn::IfThenElseZero(usable, hn::Set(d, 1.0)), d, sums);
+    hn::StoreU(hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum)), d, scales);
 }
 
 void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
@@ -317,7 +323,6 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
     const IndexRange bins = spots.bins();
     const IndexRange rows = spots.rows();
     const int width = spots.width();
-    if (rows.empty()) return;
     const int tallest = spots.stampY() + SpotRows::binSlots * spots.stampY();
     const int widest = width + spots.stampX();
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
@@ -348,7 +353,7 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                 HWY_ALIGN double cornerX[SpotRows::binSlots];
                 HWY_ALIGN double cornerY[SpotRows::binSlots];
                 HWY_ALIGN double present[SpotRows::binSlots];
-                double sums[SpotRows::binSlots];
+                HWY_ALIGN double scales[SpotRows::binSlots];
                 int left = spots.cornerX(spectrum, first);
                 int right = left;
                 int bottom = spots.cornerY(spectrum, first);
@@ -371,10 +376,12 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                 SpotGroup group{
                     &psf, spectrum,    wavelength, x, y, cornerX, cornerY, left, right - left + spots.stampX(),
                     row0, row1 - row0, withTail};
-                evaluateGroup(group, stamp, sums, work);
-                for (int bin = first; bin < last; ++bin) spots.setSpotSum(spectrum, bin, sums[bin - base]);
+                evaluateGroup(group, stamp, scales, work);
+                for (int bin = first; bin < last; ++bin)
+                    spots.setSpotSum(spectrum, bin, scales[bin - base] > 0.0 ? 1.0 : 0.0);
 
-                const auto here = hn::Gt(hn::Load(d, present), hn::Zero(d));
+                const Vec scale = hn::Load(d, scales);
+                const auto here = hn::And(hn::Gt(hn::Load(d, present), hn::Zero(d)), hn::Gt(scale, hn::Zero(d)));
                 const Vec height = hn::Set(d, static_cast<double>(spots.stampY()));
                 const Vec corner = hn::Load(d, cornerY);
                 for (int row = touched; row < std::min(row0, rows.last); ++row) fill(row);
@@ -393,9 +400,9 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                         double* to = out + static_cast<std::size_t>(c * SpotRows::binSlots);
                         // Rows that the group before has written keep its slots.
                         if (row >= touched) {
-                            hn::Store(hn::IfThenElseZero(mine, v), d, to);
+                            hn::Store(hn::IfThenElseZero(mine, hn::Mul(v, scale)), d, to);
                         } else {
-                            hn::Store(hn::IfThenElse(mine, v, hn::Load(d, to)), d, to);
+                            hn::Store(hn::IfThenElse(mine, hn::Mul(v, scale), hn::Load(d, to)), d, to);
                         }
                     }
                 }
