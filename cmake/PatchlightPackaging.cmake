@@ -28,14 +28,12 @@ set(CPACK_DEBIAN_HEADLESS_PACKAGE_NAME patchlight)
 set(CPACK_DEBIAN_WINDOW_PACKAGE_NAME patchlight-window)
 
 set(CPACK_COMPONENT_HEADLESS_DESCRIPTION
-"Extraction of spectra from CCD frames, headless
- The program patchlight extracts one-dimensional spectra and their resolution
- from the CCD frames of fiber spectrographs, as desi_extract_spectra does,
- simulates such frames and compares extracted ones.")
+"The headless program patchlight extracts one-dimensional spectra and their
+resolution, in place of desi_extract_spectra; it also simulates frames and
+compares extracted ones.")
 set(CPACK_COMPONENT_WINDOW_DESCRIPTION
-"Extraction of spectra from CCD frames, desktop program
- The program patchlight-gui shows a CCD frame, its traces and patches, and what
- the extraction makes of them.")
+"The desktop program patchlight-gui shows a CCD image, its traces and patches,
+and what the extraction makes of them.")
 set(CPACK_COMPONENT_WINDOW_DEPENDS headless)
 
 include(CPack)
