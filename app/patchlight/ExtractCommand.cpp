@@ -1,3 +1,4 @@
+#include "app/patchlight/AddressSpace.h"
 #include "app/patchlight/Backends.h"
 #include "app/patchlight/Commands.h"
 #include "app/patchlight/ExtractionArguments.h"
@@ -188,6 +189,7 @@ void runExtract(ExtractArguments& arguments) {
                  plan.grid.outputWavelength(plan.grid.nwave - 1), plan.grid.dw, plan.patchCount(),
                  backend->description());
 
+    requireAddressSpace(arguments.run.threads);
     ProgressLine progress;
     Interrupt interrupt;
     RunControl control;

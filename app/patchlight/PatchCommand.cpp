@@ -1,3 +1,4 @@
+#include "app/patchlight/AddressSpace.h"
 #include "app/patchlight/Backends.h"
 #include "app/patchlight/Commands.h"
 #include "app/patchlight/ExtractionArguments.h"
@@ -107,6 +108,7 @@ void runPatch(PatchArguments& arguments) {
     ExtractedFrame described;
     describeFrame(described, image, psf, plan, arguments.input, arguments.psf, *backend, factor);
     const WeightedPixels pixels = weightedPixels(std::move(image));
+    requireAddressSpace(1);
     const PatchDetail detail = extractPatch(*backend, pixels.view(), psf, plan, patch);
     writePatchFile(arguments.output, detail, plan, described.header);
     spdlog::info("patch of spectra {}-{} at {:.1f}-{:.1f} Angstrom, pixels x {}-{} y {}-{}, condition of iCov {:.3g}, "

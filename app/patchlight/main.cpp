@@ -1,3 +1,4 @@
+#include "app/patchlight/AddressSpace.h"
 #include "app/patchlight/Commands.h"
 #include "core/base/Error.h"
 #include "core/base/Version.h"
@@ -8,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
@@ -26,9 +28,7 @@ int fail(int code, const char* message) {
     return code;
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
     using namespace patchlight;
     setUpLog();
 
@@ -70,4 +70,15 @@ int main(int argc, char** argv) {
         return fail(1, error.what());
     }
     return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    const int code = run(argc, argv);
+    if (patchlight::commands::addressSpaceIsLimited()) { // see there: leave without waiting for OpenBLAS's threads
+        std::fflush(nullptr);
+        std::_Exit(code);
+    }
+    return code;
 }
