@@ -902,14 +902,15 @@ class BadInput(Base):
             second = image_hdu('IVAR', (side, side), [], -32).bytes()
             f.write(second)
             f.truncate(f.tell() + -(-4 * side * side // 2880) * 2880)
-        gigabyte = 1 << 30
-
-        def limit():
-            resource.setrlimit(resource.RLIMIT_AS, (2 * gigabyte, 2 * gigabyte))
+        def limit(megabytes):
+            return lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
         try:
-            self.assert_fails(1, 'huge.fits', 'memory', arguments=self.extract('--threads', 1, image='huge.fits'), before=limit)
+            self.assert_fails(1, 'huge.fits', 'memory', arguments=self.extract('--threads', 1, image='huge.fits'), before=limit(2000))
         finally:
             os.remove('huge.fits')
+        # Too little for the threads' buffers, which OpenBLAS would wait for without end.
+        for megabytes in (200, 300, 400):
+            self.assert_fails(1, 'memory', '--threads 3', arguments=self.extract('--threads', 3), before=limit(megabytes))
 
 
 if __name__ == '__main__':
