@@ -86,7 +86,8 @@ void applyForeignOptions(ExtractArguments& arguments) {
     if (arguments.decorrelateFibers) arguments.options.decorrelate = Decorrelate::Noise;
 }
 
-void logReports(const ExtractionResult& result, const Plan& plan) {
+/// Logs what happened to patches that did not go the plain way, and counts them in the frame's header.
+void reportPatches(const ExtractionResult& result, const Plan& plan, FitsHeader& header) {
     int regularized = 0;
     int empty = 0;
     int failed = 0;
@@ -120,9 +121,14 @@ void logReports(const ExtractionResult& result, const Plan& plan) {
             spdlog::debug("{}: no unmasked pixel", where());
         }
     }
+    header.set("NPATCH", static_cast<std::int64_t>(result.reports.size()), "patches extracted");
+    header.set("NWIDE", wide, "of these, solved with a wider band");
+    header.set("NEXACT", exact, "of these, solved on the exact path");
+    header.set("NREGULAR", regularized, "of these, regularised after a failure");
+    header.set("NFAILED", failed, "of these, not solved: flux = ivar = 0");
     if (empty > 0) spdlog::info("{} of {} patches have no unmasked pixel", empty, result.reports.size());
     if (wide + exact > 0)
-        spdlog::info("{} of {} patches climbed to the wide band, {} to the exact path (masks, bright lines)", wide,
+        spdlog::info("{} of {} patches were solved with a wider band, {} on the exact path", wide,
                      result.reports.size(), exact);
     if (regularized + failed > 0) spdlog::warn("{} patches were regularised, {} failed", regularized, failed);
 }
@@ -203,9 +209,8 @@ void runExtract(ExtractArguments& arguments) {
     ExtractionResult result = extractFrame(*backend, pixels.view(), psf, plan, control);
     progress.finish();
     spdlog::info("extracted {} spectra in {:.2f} s", plan.nspec, result.seconds);
-    logReports(result, plan);
-
     result.frame.header = std::move(described.header);
+    reportPatches(result, plan, result.frame.header);
     result.frame.fibermap = std::move(described.fibermap);
     if (arguments.options.scores) {
         std::string warning;

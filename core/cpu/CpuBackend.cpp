@@ -40,7 +40,10 @@ public:
                               plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
         const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
         const NamedRange range(input_.timeline, "batch", tags);
-        if (!options_.exact && work.fast.run(input_, batch, output, options_.bounds, work.solver, work.tile)) return;
+        if (!options_.exact && plan.options.decorrelate == Decorrelate::Signal) {
+            work.fast.run(input_, batch, output, options_.bounds, work.solver, work.tile);
+            return;
+        }
         {
             const NamedRange spots(input_.timeline, "spots", tags);
             work.tile.evaluate(input_.psf, plan.grid, spectra, bins, plan.options.psfTail);

@@ -19,20 +19,31 @@ constexpr double rootError = 1e-10;
 
 } // namespace
 
-bool FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
+void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
                    PatchSolver& exact, SpotTile& tile) {
     const Plan& plan = *input.plan;
     bounds_ = bounds;
-    if (plan.options.decorrelate != Decorrelate::Signal) return false;
     const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
     const Subbundle& last = plan.subbundles[size(batch.subbundles.last - 1)];
     const IndexRange spectra{first.padded.first, last.padded.last};
     const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
                           plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
     const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
+    const bool fits = spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny);
+    if (!fits && batch.subbundles.count() * batch.steps.count() > 1) {
+        // Each patch for itself, so that which path it takes does not depend on the batch it is in.
+        for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+            for (int step = batch.steps.first; step < batch.steps.last; ++step)
+                run(input, {{sub, sub + 1}, {step, step + 1}}, output, bounds, exact, tile);
+        return;
+    }
+    if (!fits) {
+        solveExactly(input, plan.patch(batch.subbundles.first, batch.steps.first),
+                     static_cast<std::uint32_t>(PatchStatus::Layout), output, exact, tile);
+        return;
+    }
     {
         const NamedRange range(input.timeline, "spots", tags);
-        if (!spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny)) return false;
         spots_.evaluate(input.psf, plan.grid, plan.options.psfTail);
     }
     {
@@ -75,16 +86,21 @@ bool FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
         dense.insert(dense.end(), patches.begin(), patches.end());
     }
     for (const Waiting& one : dense) {
-        const NamedRange range(input.timeline, "exact patch", {first.bundle, one.patch.step, 1});
-        tile.evaluate(input.psf, plan.grid, one.patch.spectra, one.patch.bins, plan.options.psfTail);
-        exact.solve(input, tile, one.patch, &output, nullptr);
-        if (output.reports != nullptr) {
-            const std::uint32_t reasons = one.climbed & ~static_cast<std::uint32_t>(PatchStatus::WideBand);
-            output.reports[size(one.patch.subbundle) * size(plan.nsteps) + size(one.patch.step)].status |=
-                reasons | static_cast<std::uint32_t>(PatchStatus::Exact);
-        }
+        const std::uint32_t reasons = one.climbed & ~static_cast<std::uint32_t>(PatchStatus::WideBand);
+        solveExactly(input, one.patch, reasons, output, exact, tile);
     }
-    return true;
+}
+
+void FastPath::solveExactly(const FrameInput& input, const Patch& patch, std::uint32_t reasons,
+                            const FrameOutput& output, PatchSolver& exact, SpotTile& tile) {
+    const Plan& plan = *input.plan;
+    const NamedRange range(input.timeline, "exact patch",
+                           {plan.subbundles[size(patch.subbundle)].bundle, patch.step, 1});
+    tile.evaluate(input.psf, plan.grid, patch.spectra, patch.bins, plan.options.psfTail);
+    exact.solve(input, tile, patch, &output, nullptr);
+    if (output.reports != nullptr)
+        output.reports[size(patch.subbundle) * size(plan.nsteps) + size(patch.step)].status |=
+            reasons | static_cast<std::uint32_t>(PatchStatus::Exact);
 }
 
 void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band) {

@@ -22,9 +22,9 @@ struct ErrorBounds {
 /// Ladder: bands of 12, 16 and 24 off-diagonals, and the exact PatchSolver for what none of them can promise.
 class FastPath {
 public:
-    /// Extracts all patches of a batch. @return false, with nothing done, where the layout does not suit the batch (see SpotRows::locate)
-    [[nodiscard]] bool run(const FrameInput& input, const Batch& batch, const FrameOutput& output,
-                           const ErrorBounds& bounds, PatchSolver& exact, SpotTile& tile);
+    /// Extracts all patches of a batch (Decorrelate::Signal only). Patches whose layout does not suit it (SpotRows::locate) go to `exact`.
+    void run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
+             PatchSolver& exact, SpotTile& tile);
 
 private:
     /// One patch in a lane.
@@ -41,6 +41,8 @@ private:
     };
 
     void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band);
+    static void solveExactly(const FrameInput& input, const Patch& patch, std::uint32_t reasons,
+                             const FrameOutput& output, PatchSolver& exact, SpotTile& tile);
     void gather(const FrameInput& input, Member& member);
     void trimToWindow(const FrameInput& input, Member& member);
     void addPrior(const FrameInput& input, Member& member);

@@ -60,6 +60,9 @@ struct ScaledErfc {
     }
 };
 
+/// Pixels that a trace may move sideways within a spot's height.
+inline constexpr int mostSlant = 16;
+
 /// One group of bins side by side in vector lanes, while its spots are evaluated.
 struct SpotGroup {
     const PsfView* psf;
@@ -324,7 +327,7 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
     const IndexRange rows = spots.rows();
     const int width = spots.width();
     const int tallest = spots.stampY() + SpotRows::binSlots * spots.stampY();
-    const int widest = width + spots.stampX();
+    const int widest = 2 * spots.stampX() + mostSlant;
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
     const std::size_t need = static_cast<std::size_t>(lanes) *
                              static_cast<std::size_t>(psf.nparam + highest * (widest + tallest) +
@@ -732,7 +735,6 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
             width_ = std::max(width_, right - left + stampX_);
         }
     }
-    constexpr int mostSlant = 16; // pixels that a trace may move sideways within a spot's height
     if (width_ > stampX_ + mostSlant) return false;
     // A group of bins is evaluated on one rectangle of pixels, which must not be much larger than its spots.
     for (int s = spectra.first; s < spectra.last; ++s) {
@@ -745,7 +747,8 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
                 left = std::min(left, cornerX(s, bin));
                 right = std::max(right, cornerX(s, bin));
             }
-            if (right - left > width_ || cornerY(s, last - 1) - cornerY(s, first) > binSlots * stampY_) return false;
+            if (right - left > stampX_ + mostSlant || cornerY(s, last - 1) - cornerY(s, first) > binSlots * stampY_)
+                return false;
         }
     }
     return true;

@@ -23,6 +23,7 @@ std::string describeStatus(std::uint32_t status) {
     add(PatchStatus::IllConditioned, "ill-conditioned");
     add(PatchStatus::Leaking, "band leaks");
     add(PatchStatus::Bright, "bright");
+    add(PatchStatus::Layout, "layout");
     return words.empty() ? "ok" : words;
 }
 

@@ -19,6 +19,9 @@ enum class PatchStatus : std::uint32_t {
     IllConditioned = 1U << 5, ///< ... because a spectrum's condition number is beyond the ladder
     Leaking = 1U << 6,        ///< ... because the band leaves too much out
     Bright = 1U << 7,         ///< ... because the signal to noise ratio asks for more
+    Layout =
+        1U
+        << 8, ///< ... because its spots do not suit the fast path (a grid too fine or too coarse, traces that turn back)
 };
 
 /// A patch in a line of the log.

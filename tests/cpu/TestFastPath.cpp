@@ -202,6 +202,7 @@ private slots:
         if (change == "stamp 9 x 7") {
             t.psf.hsizeX = 9;
             t.psf.hsizeY = 7; // more than eight bins on a row: the exact path
+            t.psf.pack();
         }
         const Plan plan = makePlan(t.psf, options, factor);
         const ExtractionResult want =
@@ -218,6 +219,37 @@ private slots:
             scale = std::max(scale, std::abs(want.modelFlux.data()[i]));
         }
         QVERIFY2(worst <= 1e-6 * scale, qPrintable(QString::number(worst / scale)));
+    }
+
+    /// Which path a patch takes does not depend on its batch: here some patches have traces that turn back, others not.
+    void pathsDoNotDependOnBatches() {
+        auto t = test::smallExposure();
+        LegendreSeries& y = t.psf.series.at("Y");
+        // Fiber 7 folds over beyond the middle: its rows fall again.
+        const double half = 0.5 * (t.psf.y(7, t.range.wmax) - t.psf.y(7, t.range.wmin));
+        double* c = y.coeff.data() + static_cast<std::size_t>(7 * y.ncoeff);
+        c[2] = -0.6 * half;
+        t.psf.pack();
+        ExtractionOptions options = wideOptions(t.range);
+        options.nwavestep = 10;
+        const Plan plan = makePlan(t.psf, options);
+        const auto backend = makeCpuBackend();
+        RunControl control;
+        control.batchSteps = 1;
+        const ExtractionResult one = extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+        const int layout = count(one.reports, PatchStatus::Layout);
+        QVERIFY(layout > 0 && layout < plan.patchCount());
+        for (const int steps : {2, 5, 100}) {
+            control.batchSteps = steps;
+            const ExtractionResult many = extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+            QCOMPARE(count(many.reports, PatchStatus::Layout), layout);
+            QVERIFY(std::memcmp(one.frame.flux.data(), many.frame.flux.data(),
+                                one.frame.flux.size() * sizeof(double)) == 0);
+            QVERIFY(std::memcmp(one.frame.ivar.data(), many.frame.ivar.data(),
+                                one.frame.ivar.size() * sizeof(double)) == 0);
+            QVERIFY(std::memcmp(one.frame.resolution.data(), many.frame.resolution.data(),
+                                one.frame.resolution.size() * sizeof(double)) == 0);
+        }
     }
 };
 
