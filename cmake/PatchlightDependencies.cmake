@@ -20,6 +20,7 @@ endmacro()
 
 patchlight_need_pkgconfig(CFITSIO cfitsio libcfitsio-dev)
 patchlight_need_pkgconfig(ERFA erfa liberfa-dev)
+patchlight_need_pkgconfig(LIBDEFLATE libdeflate libdeflate-dev)
 patchlight_need_package(Eigen3 libeigen3-dev NO_MODULE)
 patchlight_need_package(ZLIB zlib1g-dev)
 patchlight_need_package(LAPACK libopenblas-pthread-dev)

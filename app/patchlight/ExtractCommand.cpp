@@ -171,7 +171,7 @@ void runExtract(ExtractArguments& arguments) {
     }();
     CcdImage image = [&] {
         const NamedRange range(ranges, "read image");
-        return readCcdImage(arguments.input);
+        return readCcdImage(arguments.input, {.threads = arguments.run.threads});
     }();
     requireSameSize(image, psf);
     if (!arguments.fibermap.empty()) image.fibermap = readFibermap(arguments.fibermap, psf, arguments.options);
@@ -189,7 +189,10 @@ void runExtract(ExtractArguments& arguments) {
 
     const int nx = image.nx;
     const int ny = image.ny;
-    const WeightedPixels pixels = weightedPixels(std::move(image));
+    const WeightedPixels pixels = [&] {
+        const NamedRange range(ranges, "weights");
+        return weightedPixels(std::move(image), arguments.run.threads);
+    }();
     spdlog::info("extracting spectra {}-{}, {} wavelengths {:.2f}-{:.2f} step {:g} Angstrom, {} patches; {}",
                  plan.specmin, plan.specmin + plan.nspec - 1, plan.grid.nwave, plan.grid.wmin,
                  plan.grid.outputWavelength(plan.grid.nwave - 1), plan.grid.dw, plan.patchCount(),
@@ -213,8 +216,9 @@ void runExtract(ExtractArguments& arguments) {
     reportPatches(result, plan, result.frame.header);
     result.frame.fibermap = std::move(described.fibermap);
     if (arguments.options.scores) {
+        const NamedRange range(ranges, "scores");
         std::string warning;
-        result.frame.scores = computeScores(result.frame, warning);
+        result.frame.scores = computeScores(result.frame, warning, arguments.run.threads);
         if (!warning.empty()) spdlog::warn("{}", warning);
     }
     std::vector<float> model;
@@ -226,12 +230,12 @@ void runExtract(ExtractArguments& arguments) {
     if (interrupt.token().stop_requested()) throw Cancelled(); // a signal since the last batch
     {
         const NamedRange range(ranges, "write frame");
-        writeFrame(arguments.output, result.frame);
+        writeFrame(arguments.output, result.frame, arguments.run.threads);
         spdlog::info("wrote {}", arguments.output);
     }
     if (!arguments.model.empty()) {
         const NamedRange range(ranges, "write model");
-        writeModelImage(arguments.model, model, nx, ny, result.frame.header);
+        writeModelImage(arguments.model, model, nx, ny, result.frame.header, arguments.run.threads);
         spdlog::info("wrote {}", arguments.model);
     }
     if (!arguments.trace.empty()) {

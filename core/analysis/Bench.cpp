@@ -90,7 +90,7 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         }
         {
             const NamedRange range(&timeline, "read image");
-            image = readCcdImage(options.imagePath);
+            image = readCcdImage(options.imagePath, {.threads = threads});
         }
         const double factor = options.extraction.barycentricCorrection
                                   ? barycentricFactor(image.header, image.fibermap ? &image.fibermap->header : nullptr,
@@ -109,7 +109,7 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         WeightedPixels pixels;
         {
             const NamedRange range(&timeline, "weights");
-            pixels = weightedPixels(std::move(image));
+            pixels = weightedPixels(std::move(image), threads);
         }
         RunControl control;
         control.threads = threads;
@@ -128,7 +128,7 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         if (options.extraction.scores) {
             const NamedRange range(&timeline, "scores");
             std::string warning;
-            result.frame.scores = computeScores(result.frame, warning);
+            result.frame.scores = computeScores(result.frame, warning, threads);
         }
         result.frame.header = header;
         if (fibermap && static_cast<std::size_t>(plan.specmin + plan.nspec) <= fibermap->rowCount) {
@@ -137,7 +137,7 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         }
         {
             const NamedRange range(&timeline, "write frame");
-            writeFrame(options.outputPath, result.frame);
+            writeFrame(options.outputPath, result.frame, threads);
         }
     }
     sample.totalWall = secondsSince(start);

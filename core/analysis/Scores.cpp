@@ -1,9 +1,11 @@
 #include "core/analysis/Scores.h"
 
 #include "core/analysis/Statistics.h"
+#include "core/base/Parallel.h"
 
 #include <fmt/format.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -50,7 +52,7 @@ void putBigEndian(std::vector<std::uint8_t>& bytes, std::uint64_t value) {
 
 } // namespace
 
-std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string& warning) {
+std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string& warning, int threads) {
     const std::vector<double>& wavelength = frame.wavelength;
     if (wavelength.empty()) {
         warning = "no SCORES: the frame has no wavelengths";
@@ -80,9 +82,10 @@ std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string&
     table.rowCount = nspec;
     table.rowBytes = 8 * (3 + (targets.empty() ? 0U : 1U));
     table.bytes.reserve(table.rowBytes * nspec);
-    std::vector<double> flux(bins.size());
-    std::vector<double> snr(bins.size());
-    for (std::size_t spectrum = 0; spectrum < nspec; ++spectrum) {
+    std::vector<std::array<double, 3>> scores(nspec);
+    forEachParallel(nspec, threads, [&](std::size_t spectrum, std::size_t) {
+        std::vector<double> flux(bins.size());
+        std::vector<double> snr(bins.size());
         double integral = 0.0;
         for (std::size_t k = 0; k < bins.size(); ++k) {
             const std::size_t bin = bins[k];
@@ -93,10 +96,11 @@ std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string&
             snr[k] = usable ? std::sqrt(std::max(weight, 0.0)) * value / std::sqrt(widths[bin]) : 0.0;
             integral += flux[k] * widths[bin];
         }
+        scores[spectrum] = {integral, medianInPlace(std::span<double>(flux)), medianInPlace(std::span<double>(snr))};
+    });
+    for (std::size_t spectrum = 0; spectrum < nspec; ++spectrum) {
         if (!targets.empty()) putBigEndian(table.bytes, static_cast<std::uint64_t>(targets[spectrum]));
-        putBigEndian(table.bytes, std::bit_cast<std::uint64_t>(integral));
-        putBigEndian(table.bytes, std::bit_cast<std::uint64_t>(medianInPlace(std::span<double>(flux))));
-        putBigEndian(table.bytes, std::bit_cast<std::uint64_t>(medianInPlace(std::span<double>(snr))));
+        for (const double score : scores[spectrum]) putBigEndian(table.bytes, std::bit_cast<std::uint64_t>(score));
     }
 
     FitsHeader& header = table.header;

@@ -18,6 +18,7 @@ namespace patchlight {
 /// flux that is not finite counts as 0 with ivar 0, so that one bad bin does not void a fiber's scores.
 /// TARGETID comes first where the frame's fibermap has that column; comments stand on the TTYPE cards.
 /// @param warning  set where there is no table: no bin lies inside the range
-[[nodiscard]] std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string& warning);
+[[nodiscard]] std::optional<FitsTable> computeScores(const ExtractedFrame& frame, std::string& warning,
+                                                     int threads = 0);
 
 } // namespace patchlight

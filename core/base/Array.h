@@ -1,5 +1,7 @@
 #pragma once
 
+#include "core/base/Memory.h"
+
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -10,8 +12,9 @@ namespace patchlight {
 template <class T> class Array2 {
 public:
     Array2() = default;
-    Array2(std::size_t rows, std::size_t columns, T value = T{})
-        : rows_(rows), columns_(columns), values_(rows * columns, value) {}
+    Array2(std::size_t rows, std::size_t columns, T value = T{}) : rows_(rows), columns_(columns) {
+        resizeOnLargePages(values_, rows * columns, value);
+    }
 
     [[nodiscard]] std::size_t rows() const { return rows_; }
     [[nodiscard]] std::size_t columns() const { return columns_; }
@@ -39,7 +42,9 @@ template <class T> class Array3 {
 public:
     Array3() = default;
     Array3(std::size_t planes, std::size_t rows, std::size_t columns, T value = T{})
-        : planes_(planes), rows_(rows), columns_(columns), values_(planes * rows * columns, value) {}
+        : planes_(planes), rows_(rows), columns_(columns) {
+        resizeOnLargePages(values_, planes * rows * columns, value);
+    }
 
     [[nodiscard]] std::size_t planes() const { return planes_; }
     [[nodiscard]] std::size_t rows() const { return rows_; }

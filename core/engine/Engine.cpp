@@ -1,6 +1,7 @@
 #include "core/engine/Engine.h"
 
 #include "core/base/Error.h"
+#include "core/base/Parallel.h"
 #include "core/base/Timeline.h"
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Psf.h"
@@ -114,9 +115,11 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
 
     const NamedRange finish(control.timeline, "finish frame");
     const double step = plan.grid.step();
-    for (double& value : result.frame.flux.values()) value /= step;
-    for (double& value : result.frame.ivar.values()) value *= step * step;
-    markBad2dFit(result.frame);
+    forEachParallel(result.frame.nspec(), control.threads, [&](std::size_t s, std::size_t) {
+        for (double& value : result.frame.flux.row(s)) value /= step;
+        for (double& value : result.frame.ivar.row(s)) value *= step * step;
+    });
+    markBad2dFit(result.frame, bad2dFitFactor, control.threads);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
 }
@@ -127,29 +130,31 @@ PatchDetail extractPatch(Backend& backend, const CcdView& ccd, const Psf& psf, c
     return backend.begin(input, 1)->inspect(patch);
 }
 
-void markBad2dFit(ExtractedFrame& frame, double factor) {
+void markBad2dFit(ExtractedFrame& frame, double factor, int threads) {
     const std::size_t nspec = frame.nspec();
     const std::size_t nwave = frame.nwave();
-    std::vector<double> values;
-    std::vector<double> ofFiber(nspec);
-    for (std::size_t s = 0; s < nspec; ++s) {
-        values.clear();
+    // Few bins are above their fiber's limit, and only at their wavelengths a median over fibers is needed.
+    std::vector<std::vector<std::size_t>> candidates(nspec); // of each fiber, its bins above the limit
+    forEachParallel(nspec, threads, [&](std::size_t s, std::size_t) {
+        std::vector<double> values;
         for (std::size_t j = 0; j < nwave; ++j)
             if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
-        ofFiber[s] = median(values);
-    }
-    for (std::size_t j = 0; j < nwave; ++j) {
-        values.clear();
+        const double limit = factor * median(values);
+        for (std::size_t j = 0; j < nwave; ++j)
+            if (frame.ivar(s, j) > 0.0 && frame.chi2pix(s, j) > limit) candidates[s].push_back(j);
+    });
+    std::vector<std::vector<std::size_t>> fibersAt(nwave); // of each wavelength, the fibers above their limit
+    for (std::size_t s = 0; s < nspec; ++s)
+        for (const std::size_t j : candidates[s]) fibersAt[j].push_back(s);
+    forEachParallel(nwave, threads, [&](std::size_t j, std::size_t) {
+        if (fibersAt[j].empty()) return;
+        std::vector<double> values;
         for (std::size_t s = 0; s < nspec; ++s)
             if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
-        const double ofWavelength = median(values);
-        for (std::size_t s = 0; s < nspec; ++s) {
-            if (!(frame.ivar(s, j) > 0.0)) continue;
-            const double chi2pix = frame.chi2pix(s, j);
-            if (chi2pix > factor * ofWavelength && chi2pix > factor * ofFiber[s])
-                frame.mask(s, j) |= static_cast<std::uint32_t>(SpecMaskBit::Bad2dFit);
-        }
-    }
+        const double limit = factor * median(values);
+        for (const std::size_t s : fibersAt[j])
+            if (frame.chi2pix(s, j) > limit) frame.mask(s, j) |= static_cast<std::uint32_t>(SpecMaskBit::Bad2dFit);
+    });
 }
 
 std::vector<float> paintModel(const Array2<double>& modelFlux, const Psf& psf, const Plan& plan, int nx, int ny,

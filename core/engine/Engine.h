@@ -57,6 +57,7 @@ inline constexpr double bad2dFitFactor = 5.0;
 
 /// Adds BAD2DFIT to the MASK of a frame: chi2pix above `factor` times the median over fibers at that wavelength and `factor` times
 /// the median over wavelengths of that fiber; medians over bins with ivar > 0. Needs the whole frame.
-void markBad2dFit(ExtractedFrame& frame, double factor = bad2dFitFactor);
+/// @param threads 0: all cores
+void markBad2dFit(ExtractedFrame& frame, double factor = bad2dFitFactor, int threads = 0);
 
 } // namespace patchlight

@@ -37,11 +37,12 @@ struct ExtractedFrame {
 /// @throws Error naming file and HDU.
 [[nodiscard]] ExtractedFrame readFrame(const std::string& path);
 
-/// Writes a frame file that desispec.io.read_frame reads: temporary name beside the target, checksums, rename. @throws Error
-void writeFrame(const std::string& path, const ExtractedFrame& frame);
+/// Writes a frame file that desispec.io.read_frame reads: temporary name beside the target, checksums, rename.
+/// @param threads that convert and compress, 0: all cores. @throws Error
+void writeFrame(const std::string& path, const ExtractedFrame& frame, int threads = 0);
 
 /// Writes a model image, HDU MODEL, float32 [ny][nx], electrons; atomic, with checksum. @throws Error
-void writeModelImage(const std::string& path, const std::vector<float>& model, int nx, int ny,
-                     const FitsHeader& header);
+void writeModelImage(const std::string& path, const std::vector<float>& model, int nx, int ny, const FitsHeader& header,
+                     int threads = 0);
 
 } // namespace patchlight

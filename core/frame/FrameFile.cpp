@@ -119,7 +119,7 @@ ExtractedFrame readFrame(const std::string& path) {
     }
 }
 
-void writeFrame(const std::string& path, const ExtractedFrame& frame) {
+void writeFrame(const std::string& path, const ExtractedFrame& frame, int threads) {
     const std::size_t size = frame.nspec() * frame.nwave();
     requireShape(path, "WAVELENGTH", frame.wavelength.size(), frame.nwave(), false);
     requireShape(path, "IVAR", frame.ivar.size(), size, false);
@@ -129,7 +129,7 @@ void writeFrame(const std::string& path, const ExtractedFrame& frame) {
 
     const auto nspec = static_cast<std::int64_t>(frame.nspec());
     const auto nwave = static_cast<std::int64_t>(frame.nwave());
-    FitsWriter writer(path);
+    FitsWriter writer(path, threads);
     FitsImageSpec flux{"FLUX", {nwave, nspec}, "electron/Angstrom", frame.header};
     completeHeader(flux.header, frame);
     writer.addImageAsFloat(flux, frame.flux.values());
@@ -155,9 +155,9 @@ void writeFrame(const std::string& path, const ExtractedFrame& frame) {
     writer.commit();
 }
 
-void writeModelImage(const std::string& path, const std::vector<float>& model, int nx, int ny,
-                     const FitsHeader& header) {
-    FitsWriter writer(path);
+void writeModelImage(const std::string& path, const std::vector<float>& model, int nx, int ny, const FitsHeader& header,
+                     int threads) {
+    FitsWriter writer(path, threads);
     writer.addImage({"MODEL", {nx, ny}, "electron", header}, std::span<const float>(model));
     writer.commit();
 }

@@ -60,11 +60,13 @@ struct WeightedPixels {
 };
 
 /// Builds the engine's input; the rvalue overload reuses the image's own memory (pixels and ivar are moved out).
-[[nodiscard]] WeightedPixels weightedPixels(const CcdImage& image);
-[[nodiscard]] WeightedPixels weightedPixels(CcdImage&& image);
+/// @param threads 0: all cores
+[[nodiscard]] WeightedPixels weightedPixels(const CcdImage& image, int threads = 0);
+[[nodiscard]] WeightedPixels weightedPixels(CcdImage&& image, int threads = 0);
 
 struct CcdReadOptions {
     bool readnoise = false; ///< read READNOISE too (the extraction does not need it)
+    int threads = 0;        ///< that read and decode; 0: all cores
 };
 
 /// Reads a preproc file: .fits, .fits.gz, .fits.fz, with plain or tile-compressed HDUs; HDUs are found by name.

@@ -72,16 +72,38 @@ void AtomicFile::fail(const std::string& what, int error) const {
 }
 
 void AtomicFile::write(const void* bytes, std::size_t count) {
+    writeAt(end_, bytes, count);
+    end_ += count;
+}
+
+std::uint64_t AtomicFile::reserve(std::uint64_t count) {
+    const std::uint64_t begin = end_;
+    end_ += count;
+    return begin;
+}
+
+void AtomicFile::writeAt(std::uint64_t offset, const void* bytes, std::size_t count) {
     if (fd_ < 0) throw Error(fmt::format("{}: written to after it was closed", printable(target_)));
     const char* next = static_cast<const char*>(bytes);
     while (count > 0) {
-        const ssize_t done = ::write(fd_, next, count);
+        const ssize_t done = ::pwrite(fd_, next, count, static_cast<off_t>(offset));
         if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) fail(fmt::format("after {} bytes", written_), done < 0 ? errno : ENOSPC);
+        if (done <= 0) fail(fmt::format("at byte {}", offset), done < 0 ? errno : ENOSPC);
         next += done;
         count -= static_cast<std::size_t>(done);
-        written_ += static_cast<std::uint64_t>(done);
+        offset += static_cast<std::uint64_t>(done);
     }
+}
+
+void AtomicFile::startWriteback(std::uint64_t offset, std::uint64_t count) noexcept {
+#ifdef SYNC_FILE_RANGE_WRITE
+    // Whatever goes wrong here goes wrong in commit() as well, and is reported there.
+    if (fd_ >= 0 && count > 0)
+        (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(count), SYNC_FILE_RANGE_WRITE);
+#else
+    (void)offset;
+    (void)count;
+#endif
 }
 
 void AtomicFile::commit() {

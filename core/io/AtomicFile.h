@@ -21,6 +21,13 @@ public:
 
     /// Appends bytes. @throws Error: full disk and the like
     void write(const void* bytes, std::size_t count);
+    /// Writes bytes at a place of their own, which leaves what write() appends to where it is: for content that is made in another order,
+    /// or by several threads at once. @throws Error
+    void writeAt(std::uint64_t offset, const void* bytes, std::size_t count);
+    /// Moves the end, where write() appends, `count` bytes on; they belong to writeAt(). Returns where the end was.
+    std::uint64_t reserve(std::uint64_t count);
+    /// Lets the system begin to bring the bytes from `offset` on to the disk, so that commit() has less to wait for.
+    void startWriteback(std::uint64_t offset, std::uint64_t count) noexcept;
     /// Brings all to the disk and gives the file its name. @throws Error, and then the target is as it was before
     void commit();
 
@@ -34,7 +41,7 @@ private:
     std::string finalPath_; ///< symbolic links followed
     std::string temporary_;
     int fd_ = -1;
-    std::uint64_t written_ = 0;
+    std::uint64_t end_ = 0; ///< where write() appends
 };
 
 /// Writes a whole file atomically. @throws Error

@@ -1,11 +1,15 @@
 #include "core/io/FitsFile.h"
 
 #include "core/base/Error.h"
+#include "core/base/Memory.h"
+#include "core/base/Parallel.h"
 #include "core/io/FitsTableLayout.h"
 #include "core/io/RiceCode.h"
+#include "core/io/WholeGzip.h"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cmath>
@@ -22,8 +26,12 @@
 
 #include <fitsio.h>
 #include <fmt/format.h>
+#include <libdeflate.h>
 #include <spdlog/spdlog.h>
 #include <zlib.h>
+
+/// CFITSIO's, exported but declared in no header for users.
+extern "C" int fits_init_randoms(void);
 
 namespace patchlight {
 
@@ -64,10 +72,11 @@ private:
 
 } // namespace
 
-/// The bytes of a file from its begin to its end: read in order, or, in plain files, skipped.
+/// The bytes of a file from its begin to its end: read in order, or, in plain files, skipped. A gzip file is inflated in memory as a whole
+/// where that can be done, else as a stream.
 class FitsFile::Source {
 public:
-    explicit Source(const std::string& path) : path_(path) {
+    Source(const std::string& path, int threads) : path_(path) {
         fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
         if (fd_ < 0) throw Error(fmt::format("{}: {}", printable(path), std::strerror(errno)));
         struct stat info = {};
@@ -86,6 +95,7 @@ public:
                 // 32: the gzip wrapper, whose check sum zlib compares.
                 if (inflateInit2(&stream_, 15 + 32) != Z_OK) throw std::bad_alloc();
                 input_.resize(std::size_t{1} << 18);
+                inflateAll(threads);
             }
         } catch (...) {
             ::close(fd_);
@@ -100,19 +110,28 @@ public:
     Source& operator=(const Source&) = delete;
 
     [[nodiscard]] bool isGzip() const { return gzip_; }
+    /// The inflated file, where it is in memory as a whole.
+    [[nodiscard]] PageBuffer* whole() { return whole_ ? &*whole_ : nullptr; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
     [[nodiscard]] std::uint64_t position() const { return position_; } ///< in the inflated bytes
 
     /// Reads up to `count` bytes; fewer only at the end.
     std::size_t read(std::uint8_t* out, std::size_t count) {
-        const std::size_t got = gzip_ ? inflateSome(out, count) : readAt(position_, out, count);
+        std::size_t got = 0;
+        if (whole_) {
+            got = static_cast<std::size_t>(std::min<std::uint64_t>(count, whole_->size() - position_));
+            if (got > 0) std::memcpy(out, whole_->data() + position_, got);
+        } else {
+            got = gzip_ ? inflateSome(out, count) : readAt(position_, out, count);
+        }
         position_ += got;
         return got;
     }
     /// Skips bytes; false where the file ends before.
     bool skip(std::uint64_t count) {
-        if (!gzip_) {
-            if (count > size_ || position_ > size_ - count) return false;
+        if (whole_ || !gzip_) {
+            const std::uint64_t size = whole_ ? whole_->size() : size_;
+            if (count > size || position_ > size - count) return false;
             position_ += count;
             return true;
         }
@@ -126,6 +145,7 @@ public:
     }
     /// Whether a stretch of data of this size can be there at all, before anything is allocated for it.
     [[nodiscard]] bool canHold(std::uint64_t count) const {
+        if (whole_) return count <= whole_->size() && position_ <= whole_->size() - count;
         if (!gzip_) return count <= size_ && position_ <= size_ - count;
         return count <= maxInflatedBytes && count / maxDeflateRatio <= size_;
     }
@@ -142,6 +162,35 @@ public:
     }
 
 private:
+    /// Inflates the file in memory. Where it is no FITS file, damaged or very large, nothing is done, and the stream finds out.
+    void inflateAll(int threads) {
+        constexpr std::string_view simple = "SIMPLE  =";
+        std::array<char, simple.size()> start = {};
+        try {
+            (void)inflateSome(reinterpret_cast<std::uint8_t*>(start.data()), start.size());
+        } catch (const Error&) {
+            start = {}; // met again, and reported, when the stream is read
+        }
+        inputOffset_ = 0;
+        ended_ = false;
+        stream_.avail_in = 0;
+        if (inflateReset(&stream_) != Z_OK) failGzip("damaged");
+        if (std::string_view(start.data(), start.size()) != simple || size_ > largestWhole) return;
+        try {
+            const PageBuffer packed(static_cast<std::size_t>(size_));
+            preferLargePages(packed.data(), packed.size());
+            constexpr std::size_t chunk = std::size_t{1} << 22;
+            forEachParallel((packed.size() + chunk - 1) / chunk, threads, [&](std::size_t i, std::size_t) {
+                const std::size_t first = i * chunk;
+                const std::size_t count = std::min(chunk, packed.size() - first);
+                if (readAt(first, packed.data() + first, count) != count) failGzip("truncated");
+            });
+            whole_ = inflateWhole({packed.data(), packed.size()});
+        } catch (const std::bad_alloc&) {
+            // The stream needs less memory.
+        }
+    }
+
     [[noreturn]] void failGzip(const std::string& what) const {
         throw Error(fmt::format("{}: the gzip stream is {} ({} of {} bytes read)", printable(path_), what, inputOffset_,
                                 size_));
@@ -179,8 +228,11 @@ private:
         return done;
     }
 
+    static constexpr std::uint64_t largestWhole = std::uint64_t{1} << 30; ///< bytes on disk
+
     std::string path_;
     int fd_ = -1;
+    std::optional<PageBuffer> whole_;
     std::uint64_t size_ = 0;
     std::uint64_t position_ = 0;
     bool gzip_ = false;
@@ -190,10 +242,11 @@ private:
     z_stream stream_ = {};
 };
 
-/// Where an HDU's data are: in the plain file, or in memory.
+/// Where an HDU's data are: in the plain or wholly inflated file, or in memory of their own.
 struct FitsFile::Data {
     std::uint64_t offset = 0;
     std::optional<RawBuffer> memory;
+    bool kept = true; ///< false: given back, or never kept
 };
 
 bool FitsHdu::isImage(std::size_t axes) const {
@@ -375,13 +428,14 @@ void describeHdu(FitsHdu& hdu, const std::string& what) {
 
 FitsFile::~FitsFile() = default;
 
-FitsFile::FitsFile(const std::string& path, const Wanted& wanted) : path_(existingFitsPath(path)) {
+FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads)
+    : path_(existingFitsPath(path)), threads_(threads) {
     struct stat info = {};
     if (::stat(path_.c_str(), &info) != 0 && errno == ENOENT) {
         const std::string other = path.ends_with(".gz") ? "without .gz" : "with .gz";
         throw Error(fmt::format("{}: no such file (nor {})", printable(path), other));
     }
-    source_ = std::make_unique<Source>(path_);
+    source_ = std::make_unique<Source>(path_, threads);
     fileBytes_ = source_->size();
     const std::string shown = printable(path_);
     if (fileBytes_ == 0) throw Error(fmt::format("{}: the file is empty, a FITS file expected", shown));
@@ -416,7 +470,13 @@ FitsFile::FitsFile(const std::string& path, const Wanted& wanted) : path_(existi
         Data data;
         data.offset = source_->position();
         bool complete = source_->canHold(padded);
-        if (complete && source_->isGzip() && hdu.dataBytes > 0 && (!wanted || wanted(hdu))) {
+        const bool keep = !wanted || wanted(hdu);
+        if (PageBuffer* whole = source_->whole()) {
+            complete = complete && source_->skip(padded);
+            data.kept = keep;
+            if (complete && !keep)
+                whole->release(static_cast<std::size_t>(data.offset), static_cast<std::size_t>(data.offset + padded));
+        } else if (complete && source_->isGzip() && hdu.dataBytes > 0 && keep) {
             try {
                 data.memory.emplace(static_cast<std::size_t>(hdu.dataBytes));
             } catch (const std::bad_alloc&) {
@@ -495,9 +555,8 @@ void FitsFile::readInto(const FitsHdu& hdu, std::uint64_t first, std::uint8_t* o
     if (first > hdu.dataBytes || count > hdu.dataBytes - first)
         fail(hdu, fmt::format("bytes {} to {} of {} asked for", first, first + count, hdu.dataBytes));
     if (count == 0) return;
-    if (source_->isGzip()) {
-        if (!data.memory) fail(hdu, "its data were not kept");
-        std::memcpy(out, data.memory->get() + first, static_cast<std::size_t>(count));
+    if (const std::uint8_t* bytes = inMemory(hdu)) {
+        std::memcpy(out, bytes + first, static_cast<std::size_t>(count));
     } else if (source_->readAt(data.offset + first, out, static_cast<std::size_t>(count)) != count) {
         fail(hdu, "the file became shorter while it was read");
     }
@@ -509,7 +568,21 @@ std::vector<std::uint8_t> FitsFile::readBytes(const FitsHdu& hdu, std::uint64_t 
     return bytes;
 }
 
-void FitsFile::release(const FitsHdu& hdu) { data_.at(static_cast<std::size_t>(hdu.index)).memory.reset(); }
+const std::uint8_t* FitsFile::inMemory(const FitsHdu& hdu) const {
+    const Data& data = data_.at(static_cast<std::size_t>(hdu.index));
+    if (!source_->isGzip()) return nullptr;
+    if (const PageBuffer* whole = source_->whole(); whole != nullptr && data.kept) return whole->data() + data.offset;
+    if (!data.memory) fail(hdu, "its data were not kept");
+    return data.memory->get();
+}
+
+void FitsFile::release(const FitsHdu& hdu) {
+    Data& data = data_.at(static_cast<std::size_t>(hdu.index));
+    data.memory.reset();
+    data.kept = false;
+    if (PageBuffer* whole = source_->whole())
+        whole->release(static_cast<std::size_t>(data.offset), static_cast<std::size_t>(data.offset + hdu.dataBytes));
+}
 
 FitsTable FitsFile::readTable(const FitsHdu& hdu) const {
     if (hdu.kind != FitsHduKind::Table) fail(hdu, "a binary table (XTENSION = 'BINTABLE') expected");
@@ -674,16 +747,27 @@ template <class T> void FitsFile::readPlain(const FitsHdu& hdu, std::span<T> out
     requireType<T>(hdu, scaling, what);
     const Converter<T> convert = converterFor<T>(hdu.bitpix);
     const std::size_t size = static_cast<std::size_t>(std::abs(hdu.bitpix)) / 8;
-    constexpr std::size_t chunk = std::size_t{1} << 18;
-    std::vector<std::uint8_t> buffer(size == sizeof(T) ? 0 : std::min(chunk, out.size()) * size);
-    bool fits = true;
-    for (std::size_t first = 0; first < out.size(); first += chunk) {
+    constexpr std::size_t chunk = std::size_t{1} << 17;
+    const std::uint8_t* bytes = inMemory(hdu);
+    const std::size_t chunks = (out.size() + chunk - 1) / chunk;
+    std::vector<std::vector<std::uint8_t>> buffers(workersFor(chunks, threads_));
+    std::atomic<bool> fits{true};
+    forEachParallel(chunks, threads_, [&](std::size_t index, std::size_t worker) {
+        const std::size_t first = index * chunk;
         const std::size_t count = std::min(chunk, out.size() - first);
-        // Elements of equal size are read into their place and turned there.
-        std::uint8_t* raw = size == sizeof(T) ? reinterpret_cast<std::uint8_t*>(out.data() + first) : buffer.data();
-        readInto(hdu, first * size, raw, count * size);
-        fits = convert(raw, out.data() + first, count, scaling) && fits;
-    }
+        const std::uint8_t* raw = bytes + first * size;
+        if (bytes == nullptr) {
+            // Elements of equal size are read into their place and turned there.
+            auto* place = reinterpret_cast<std::uint8_t*>(out.data() + first);
+            if (size != sizeof(T)) {
+                buffers[worker].resize(chunk * size);
+                place = buffers[worker].data();
+            }
+            readInto(hdu, first * size, place, count * size);
+            raw = place;
+        }
+        if (!convert(raw, out.data() + first, count, scaling)) fits = false;
+    });
     if (!fits) fail(hdu, "holds values that do not fit 32 bits");
 }
 
@@ -799,44 +883,35 @@ std::uint64_t tilePixelCount(const FitsHdu& hdu, const TileLayout& layout, std::
 /// Measures gzip streams by inflating them. CFITSIO takes more and more memory, without end, for a stream that breaks off.
 class TileInflater {
 public:
-    TileInflater() = default;
-    ~TileInflater() {
-        if (ready_) inflateEnd(&stream_);
-    }
-    TileInflater(const TileInflater&) = delete;
-    TileInflater& operator=(const TileInflater&) = delete;
-
-    /// Bytes that the stream holds; nothing where it is damaged or does not end inside `count` bytes.
-    std::optional<std::uint64_t> length(const std::uint8_t* bytes, std::uint64_t count) {
-        constexpr int gzipWrapper = 16;
-        if (!ready_) {
-            if (inflateInit2(&stream_, MAX_WBITS + gzipWrapper) != Z_OK) throw std::bad_alloc();
-            ready_ = true;
-            scratch_.resize(std::size_t{1} << 16);
+    /// Bytes that the stream holds; nothing where it is damaged, does not end inside `count` bytes, or holds more than `most`.
+    std::optional<std::uint64_t> length(const std::uint8_t* bytes, std::uint64_t count, std::uint64_t most) {
+        if (!decompressor_) decompressor_.reset(libdeflate_alloc_decompressor());
+        if (!decompressor_) throw std::bad_alloc();
+        if (!scratch_ || scratchBytes_ < most) {
+            scratchBytes_ = static_cast<std::size_t>(most);
+            scratch_.emplace(scratchBytes_);
         }
-        if (count > std::numeric_limits<uInt>::max() || inflateReset(&stream_) != Z_OK) return std::nullopt;
-        stream_.next_in = const_cast<Bytef*>(bytes); // zlib does not write to it
-        stream_.avail_in = static_cast<uInt>(count);
-        std::uint64_t total = 0;
-        for (;;) {
-            stream_.next_out = scratch_.data();
-            stream_.avail_out = static_cast<uInt>(scratch_.size());
-            const int status = inflate(&stream_, Z_NO_FLUSH);
-            total += scratch_.size() - stream_.avail_out;
-            if (status == Z_STREAM_END) return total;
-            if (status != Z_OK) return std::nullopt;
-        }
+        std::size_t taken = 0;
+        std::size_t inflated = 0;
+        if (libdeflate_gzip_decompress_ex(decompressor_.get(), bytes, static_cast<std::size_t>(count), scratch_->get(),
+                                          static_cast<std::size_t>(most), &taken, &inflated) != LIBDEFLATE_SUCCESS)
+            return std::nullopt;
+        return inflated;
     }
 
 private:
-    z_stream stream_ = {};
-    bool ready_ = false;
-    std::vector<std::uint8_t> scratch_;
+    struct Free {
+        void operator()(libdeflate_decompressor* p) const { libdeflate_free_decompressor(p); }
+    };
+    std::unique_ptr<libdeflate_decompressor, Free> decompressor_;
+    std::optional<RawBuffer> scratch_;
+    std::size_t scratchBytes_ = 0;
 };
 
 /// Checks that every tile's bytes lie inside the heap and are as many as its decoder will take.
 /// @param data rows and heap of the table
-void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint8_t* data, const std::string& what) {
+void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint8_t* data, const std::string& what,
+                   int threads) {
     const auto fail = [&](const std::string& message) { throw Error(fmt::format("{}: {}", what, message)); };
     const FitsColumn* compressed = columnNamed(layout, "COMPRESSED_DATA");
     const FitsColumn* gzipped = columnNamed(layout, "GZIP_COMPRESSED_DATA");
@@ -857,16 +932,18 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
     const std::int64_t heapAt = hdu.header.integer("THEAP").value_or(static_cast<std::int64_t>(rows));
     if (heapAt != static_cast<std::int64_t>(rows))
         fail(fmt::format("THEAP = {}, {} expected (the heap right behind the rows)", heapAt, rows));
-    TileInflater inflater;
-    const auto inflatedBytes = [&](std::uint64_t tile, const Descriptor& at) {
-        const std::optional<std::uint64_t> bytes = inflater.length(heap + at.offset, at.count);
-        if (!bytes) fail(fmt::format("tile {}: the gzip stream is damaged or truncated", tile));
+    const auto inflatedBytes = [&](TileInflater& inflater, std::uint64_t tile, const Descriptor& at,
+                                   std::uint64_t most) {
+        const std::optional<std::uint64_t> bytes = inflater.length(heap + at.offset, at.count, most);
+        if (!bytes)
+            fail(fmt::format("tile {}: the gzip stream is damaged or truncated, or holds more than {} bytes", tile,
+                             most));
         return *bytes;
     };
     const std::uint64_t pixelBytes = static_cast<std::uint64_t>(std::abs(hdu.bitpix)) / 8;
     const auto riceShortest =
         static_cast<std::uint64_t>(layout.riceBytes + 1); // the first pixel and the begin of the code
-    for (std::uint64_t tile = 0; tile < hdu.rowCount; ++tile) {
+    const auto check = [&](std::uint64_t tile, TileInflater& inflater) {
         const std::uint8_t* row = data + tile * hdu.rowBytes;
         for (const FitsColumn& column : layout.columns) {
             if (!column.isVariable()) continue;
@@ -881,7 +958,7 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
             // A tile that could not be quantized.
             const Descriptor other = gzipped != nullptr ? descriptorAt(*gzipped, row) : Descriptor{};
             if (other.count == 0 || hdu.bitpix > 0) fail(fmt::format("tile {} has no compressed data", tile));
-            const std::uint64_t bytes = inflatedBytes(tile, other);
+            const std::uint64_t bytes = inflatedBytes(inflater, tile, other, pixels * pixelBytes);
             if (bytes != pixels * pixelBytes)
                 fail(fmt::format("tile {} holds {} bytes, {} expected", tile, bytes, pixels * pixelBytes));
         } else if (layout.algorithm == "RICE_1") {
@@ -893,13 +970,21 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
                 fail(fmt::format("tile {}: {} bytes of Rice code end before its {} pixels do", tile, packed.count,
                                  pixels));
         } else {
-            const std::uint64_t bytes = inflatedBytes(tile, packed);
             const std::uint64_t expected = pixels * (quantized ? 4 : pixelBytes);
+            const std::uint64_t bytes = inflatedBytes(inflater, tile, packed, expected);
             const bool narrow = (hdu.bitpix > 0 || quantized) && (bytes == pixels || bytes == 2 * pixels);
             if (bytes != expected && !narrow)
                 fail(fmt::format("tile {} holds {} bytes, {} expected", tile, bytes, expected));
         }
-    }
+    };
+    constexpr std::uint64_t chunk = 64;
+    const auto chunks = static_cast<std::size_t>((hdu.rowCount + chunk - 1) / chunk);
+    std::vector<TileInflater> inflaters(workersFor(chunks, threads));
+    forEachParallel(chunks, threads, [&](std::size_t index, std::size_t worker) {
+        const std::uint64_t first = index * chunk;
+        for (std::uint64_t tile = first; tile < std::min(first + chunk, hdu.rowCount); ++tile)
+            check(tile, inflaters[worker]);
+    });
 }
 
 /// A card of the synthetic header for CFITSIO.
@@ -992,6 +1077,8 @@ public:
         // Opening touches CFITSIO's global tables. Its own lock leaves the first use ever unprotected.
         static std::mutex opening;
         const std::lock_guard lock(opening);
+        // Its table of random numbers, too, is filled while other threads may already read it.
+        if (fits_init_randoms() != 0) throw std::bad_alloc();
         if (fits_open_memfile(&handle_, "tiles", READONLY, &data_, &size_, 0, nullptr, &status) != 0)
             throw Error(fmt::format("{}: {}", what, cfitsioMessage(status)));
     }
@@ -1037,32 +1124,43 @@ template <class T> void FitsFile::readCompressed(const FitsHdu& hdu, std::span<T
     auto* data = reinterpret_cast<std::uint8_t*>(file.data() + dataAt);
     readInto(hdu, 0, data, hdu.dataBytes);
 
-    checkTileData(hdu, layout, data, what);
-    const MemoryFits memory(file, what);
-    int status = 0;
-    fits_movabs_hdu(memory.get(), 2, nullptr, &status);
-    if (status != 0) fail(hdu, cfitsioMessage(status));
-    if constexpr (std::is_floating_point_v<T>) {
-        status = decodePixels(memory.get(), 1, static_cast<std::int64_t>(out.size()), out.data());
-    } else {
-        // Whole rows of tiles at a time, so that no tile is decoded twice.
-        std::int64_t step = 1;
-        for (std::size_t axis = 0; axis + 1 < hdu.shape.size(); ++axis) step *= hdu.shape[axis];
-        step *= layout.tile.back();
+    checkTileData(hdu, layout, data, what, threads_);
+    // Whole rows of tiles at a time, so that no tile is decoded twice; enough of them to be worth a call.
+    constexpr std::int64_t worthIt = std::int64_t{1} << 18;
+    std::int64_t step = layout.tile.back();
+    for (std::size_t axis = 0; axis + 1 < hdu.shape.size(); ++axis) step *= hdu.shape[axis];
+    step *= std::max<std::int64_t>(1, worthIt / step);
+    const auto pixels = static_cast<std::int64_t>(out.size());
+    const auto steps = static_cast<std::size_t>((pixels - 1) / step + 1);
+    /// What one thread needs: a handle of its own on the same bytes, which none of them changes.
+    struct Worker {
+        std::optional<MemoryFits> memory;
         std::vector<long> chunk;
-        bool fits = true;
-        for (std::int64_t first = 0; first < static_cast<std::int64_t>(out.size()) && status == 0; first += step) {
-            const std::int64_t count = std::min(step, static_cast<std::int64_t>(out.size()) - first);
-            chunk.resize(static_cast<std::size_t>(count));
-            status = decodePixels(memory.get(), first + 1, count, chunk.data());
-            for (std::int64_t i = 0; i < count; ++i)
-                fits = convertInteger(static_cast<std::int64_t>(chunk[static_cast<std::size_t>(i)]),
-                                      out[static_cast<std::size_t>(first + i)]) &&
-                       fits;
+    };
+    std::vector<Worker> workers(workersFor(steps, threads_));
+    std::atomic<bool> fits{true};
+    forEachParallel(steps, threads_, [&](std::size_t index, std::size_t number) {
+        Worker& worker = workers[number];
+        int status = 0;
+        if (!worker.memory) {
+            worker.memory.emplace(file, what);
+            fits_movabs_hdu(worker.memory->get(), 2, nullptr, &status);
+            if (status != 0) fail(hdu, cfitsioMessage(status));
         }
-        if (status == 0 && !fits) fail(hdu, "holds values that do not fit 32 bits");
-    }
-    if (status != 0) fail(hdu, cfitsioMessage(status));
+        const std::int64_t first = static_cast<std::int64_t>(index) * step;
+        const std::int64_t count = std::min(step, pixels - first);
+        const std::span<T> target = out.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+        if constexpr (std::is_floating_point_v<T>) {
+            status = decodePixels(worker.memory->get(), first + 1, count, target.data());
+        } else {
+            worker.chunk.resize(target.size());
+            status = decodePixels(worker.memory->get(), first + 1, count, worker.chunk.data());
+            for (std::size_t i = 0; i < target.size(); ++i)
+                if (!convertInteger(static_cast<std::int64_t>(worker.chunk[i]), target[i])) fits = false;
+        }
+        if (status != 0) fail(hdu, cfitsioMessage(status));
+    });
+    if (!fits) fail(hdu, "holds values that do not fit 32 bits");
 }
 
 std::size_t FitsFile::pixelCount(const FitsHdu& hdu) const {

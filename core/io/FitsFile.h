@@ -51,7 +51,8 @@ public:
 
     /// Opens a file; where `path` is missing, it is tried with or without ".gz". The name is taken literally (no CFITSIO syntax).
     /// @throws Error: missing, a directory, unreadable, not FITS, truncated, damaged gzip stream, impossible header
-    explicit FitsFile(const std::string& path, const Wanted& wanted = {});
+    /// @param threads that read and decode an image, 0: all cores
+    explicit FitsFile(const std::string& path, const Wanted& wanted = {}, int threads = 0);
     ~FitsFile();
     FitsFile(const FitsFile&) = delete;
     FitsFile& operator=(const FitsFile&) = delete;
@@ -95,11 +96,14 @@ private:
     [[nodiscard]] std::vector<std::uint8_t> readBytes(const FitsHdu& hdu, std::uint64_t first,
                                                       std::uint64_t count) const;
     void readInto(const FitsHdu& hdu, std::uint64_t first, std::uint8_t* out, std::uint64_t count) const;
+    /// Bytes of an HDU where they are in memory already; nullptr where they are not. @throws Error where they were not kept
+    [[nodiscard]] const std::uint8_t* inMemory(const FitsHdu& hdu) const;
     template <class T> void readPlain(const FitsHdu& hdu, std::span<T> out) const;
     template <class T> void readCompressed(const FitsHdu& hdu, std::span<T> out) const;
     template <class T> void readAny(const FitsHdu& hdu, std::span<T> out) const;
 
     std::string path_;
+    int threads_ = 0;
     std::uint64_t fileBytes_ = 0;
     std::unique_ptr<Source> source_;
     std::vector<FitsHdu> hdus_;

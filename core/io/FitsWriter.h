@@ -23,12 +23,12 @@ struct FitsImageSpec {
 
 /// Writes a FITS file atomically, with CHECKSUM and DATASUM in every HDU. A target ending in ".gz" is compressed.
 ///
-/// Pixels are converted block by block and go to the file as they are made; CFITSIO is used for tile compression only. The same
-/// content gives the same bytes: no dates.
+/// Pixels are converted block by block, by several threads, and go to the file as they are made; CFITSIO is used for tile compression
+/// only. The same content gives the same bytes whatever the number of threads: no dates.
 class FitsWriter {
 public:
-    /// @throws Error where the file cannot be written
-    explicit FitsWriter(const std::string& path);
+    /// @param threads that convert and compress, 0: all cores. @throws Error where the file cannot be written
+    explicit FitsWriter(const std::string& path, int threads = 0);
     ~FitsWriter();
     FitsWriter(const FitsWriter&) = delete;
     FitsWriter& operator=(const FitsWriter&) = delete;
@@ -50,7 +50,7 @@ public:
 
 private:
     class Sink;
-    /// Fills a buffer with big-endian elements [first, first + count) of the pixels.
+    /// Fills a buffer with big-endian elements [first, first + count) of the pixels; called by several threads at once.
     using Encode = std::function<void(std::size_t first, std::size_t count, std::uint8_t* out)>;
 
     void addEncoded(const FitsImageSpec& spec, int bitpix, bool unsignedIntegers, std::size_t elements,
@@ -59,6 +59,7 @@ private:
     void requirePrimary();
 
     std::unique_ptr<Sink> sink_;
+    int threads_ = 0;
     int hduCount_ = 0;
 };
 
