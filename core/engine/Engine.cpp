@@ -102,6 +102,7 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
     std::mutex progressMutex;
     Progress progress;
     progress.patchesTotal = plan.patchCount();
+    progress.frame = &result.frame;
     parallelFor(static_cast<int>(batches.size()), job->lanes(), control.stop, [&](int index, int lane) {
         const Batch& batch = batches[static_cast<std::size_t>(index)];
         job->run(batch, lane, output);

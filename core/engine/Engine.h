@@ -17,6 +17,9 @@ struct Progress {
     int patchesDone = 0;
     int patchesTotal = 0;
     Batch batch; ///< the one just finished
+    /// The frame being filled, fluxes in photons per bin: this batch's core bins are final but for the units and BAD2DFIT,
+    /// others may be written while this is read.
+    const ExtractedFrame* frame = nullptr;
 };
 
 /// How to run, as opposed to what to compute: nothing here changes a result.

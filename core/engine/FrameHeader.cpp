@@ -1,4 +1,4 @@
-#include "app/patchlight/FrameHeader.h"
+#include "core/engine/FrameHeader.h"
 
 #include "core/base/Error.h"
 #include "core/base/Version.h"
@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-namespace patchlight::commands {
+namespace patchlight {
 
 namespace {
 
@@ -77,4 +77,4 @@ void describeFrame(ExtractedFrame& frame, const CcdImage& image, const Psf& psf,
     header.set("EXTRBACK", backend.name(), "backend");
 }
 
-} // namespace patchlight::commands
+} // namespace patchlight
