@@ -1,3 +1,4 @@
+#include "core/cpu/CpuBackend.h"
 #include "widgets/window/MainWindow.h"
 
 #include <QTest>
@@ -9,7 +10,7 @@ class TestMainWindow : public QObject {
 
 private Q_SLOTS:
     void opens() {
-        MainWindow window;
+        MainWindow window([](const std::string&) { return patchlight::makeCpuBackend(); });
         window.show();
         QVERIFY(QTest::qWaitForWindowExposed(&window));
         QCOMPARE(window.windowTitle(), QStringLiteral("Patchlight"));

@@ -151,8 +151,9 @@ private:
     [[nodiscard]] QPolygonF isoWavelength(int first, int last, double wavelength) const;
     /// Outline of spectra x padded-grid bins on the CCD.
     [[nodiscard]] QPolygonF outline(IndexRange spectra, IndexRange bins) const;
-    [[nodiscard]] double boundaryColumn(int spectrum, double y) const;
-    [[nodiscard]] double boundary(int spectrum, double wavelength, double& y) const;
+    /// Half a gap beside a spectrum (side -1: left, +1: right) at a wavelength.
+    [[nodiscard]] QPointF beside(int spectrum, int side, double wavelength) const;
+    [[nodiscard]] int bundlesize() const;
 
     Document& document_;
     Layers layers_;
@@ -164,6 +165,7 @@ private:
     std::array<bool, layerCount> tableValid_{};
     std::array<bool, overlayCount> overlays_{};
     ViewState view_;
+    QSize ccdSize_;
     std::vector<ViewState> past_;
     std::vector<ViewState> future_;
     bool live_ = false;
@@ -184,5 +186,3 @@ private:
 };
 
 } // namespace patchlight::widgets
-
-Q_DECLARE_METATYPE(patchlight::widgets::ViewState)

@@ -161,5 +161,3 @@ private:
 };
 
 } // namespace patchlight::widgets
-
-Q_DECLARE_METATYPE(patchlight::widgets::Cursor)
