@@ -21,7 +21,7 @@ demo:
 	@scripts/demo
 
 test:
-	@scripts/install-dependencies build test $(window)
+	@scripts/install-dependencies build test mpi $(window)
 	@$(call configure_and_build,release,-DPATCHLIGHT_TESTS=ON)
 	@ctest --preset release --parallel $(JOBS)
 

@@ -1,4 +1,5 @@
 #include "app/patchlight/Backends.h"
+#include "app/patchlight/CommandLine.h"
 #include "app/patchlight/Commands.h"
 #include "app/patchlight/ExtractionArguments.h"
 #include "app/patchlight/Interrupt.h"
@@ -72,26 +73,6 @@ public:
 private:
     std::filesystem::path path_;
 };
-
-/// The command line, so that a number can be made again.
-std::string commandLine() {
-    std::ifstream in("/proc/self/cmdline", std::ios::binary);
-    std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    std::string line;
-    std::size_t begin = 0;
-    while (begin < text.size()) {
-        std::size_t end = text.find('\0', begin);
-        if (end == std::string::npos) end = text.size();
-        std::string word = text.substr(begin, end - begin);
-        if (begin == 0) word = std::filesystem::path(word).filename().string();
-        if (word.find_first_of(" '\"\\$&|;<>()*?") != std::string::npos || word.empty())
-            word = fmt::format("'{}'", word);
-        if (!line.empty()) line += ' ';
-        line += word;
-        begin = end + 1;
-    }
-    return line;
-}
 
 json toJson(const Spread& spread) {
     return {{"median", spread.median()},

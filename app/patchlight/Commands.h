@@ -8,6 +8,12 @@ class App;
 /// callbacks throw UsageError (exit code 2) or Error (exit code 1), which main() prints as one line.
 namespace patchlight::commands {
 
+/// Thrown by a callback that has said all there is to say: the program ends with this code.
+struct Exit {
+    int code = 0;
+};
+
+void addBatch(CLI::App& app);
 void addExtract(CLI::App& app);
 void addPatch(CLI::App& app);
 void addSimulate(CLI::App& app);

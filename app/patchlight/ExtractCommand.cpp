@@ -1,48 +1,39 @@
+#include "app/batch/Job.h"
 #include "app/patchlight/AddressSpace.h"
 #include "app/patchlight/Backends.h"
 #include "app/patchlight/Commands.h"
 #include "app/patchlight/ExtractionArguments.h"
-#include "app/patchlight/FrameHeader.h"
+#include "app/patchlight/FrameRun.h"
 #include "app/patchlight/Interrupt.h"
 #include "app/patchlight/ProgressLine.h"
-#include "core/analysis/Barycentric.h"
-#include "core/analysis/Scores.h"
+#include "app/patchlight/Ranks.h"
 #include "core/base/Error.h"
 #include "core/base/Timeline.h"
 #include "core/engine/Engine.h"
-#include "core/engine/PatchFile.h"
-#include "core/image/CcdImage.h"
 #include "core/io/AtomicFile.h"
-#include "core/io/FitsFile.h"
-#include "core/psf/Psf.h"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace patchlight::commands {
 
 namespace {
 
 struct ExtractArguments {
-    std::string input;
-    std::string psf;
-    std::string output;
-    std::string model;
-    std::string fibermap;
+    FrameTask task;
     std::string trace;
-    ExtractionOptions options;
     RunArguments run;
     bool useGpu = false;
     bool noGpu = false;
-    bool mpi = false;
+    RankArguments ranks;
     bool decorrelateFibers = false;
     bool verbose = false;
 };
@@ -54,8 +45,6 @@ void addForeignOptions(CLI::App& command, const std::shared_ptr<ExtractArguments
     command.add_flag("--use-gpu", arguments->useGpu, "the same as --backend cuda")->group(group);
     command.add_flag("--no-gpu", arguments->noGpu, "the same as --backend cpu")->group(group);
     command.add_flag("--decorrelate-fibers", arguments->decorrelateFibers, "the same as --decorrelate noise")
-        ->group(group);
-    command.add_flag("--mpi", arguments->mpi, "refused: this version does not share a frame between MPI ranks")
         ->group(group);
     const auto ignored = [&](const std::string& name) {
         command
@@ -75,62 +64,11 @@ void addForeignOptions(CLI::App& command, const std::shared_ptr<ExtractArguments
 
 void applyForeignOptions(ExtractArguments& arguments) {
     if (arguments.verbose) spdlog::set_level(spdlog::level::debug);
-    if (arguments.mpi)
-        throw UsageError("--mpi: this version does not share a frame between MPI ranks; run it without mpirun and "
-                         "--mpi, with --threads for the cores "
-                         "of a node");
     if (arguments.useGpu && arguments.noGpu)
         throw UsageError("--use-gpu and --no-gpu contradict each other; give one of them");
     if (arguments.useGpu) arguments.run.backend = "cuda";
     if (arguments.noGpu) arguments.run.backend = "cpu";
-    if (arguments.decorrelateFibers) arguments.options.decorrelate = Decorrelate::Noise;
-}
-
-/// Logs what happened to patches that did not go the plain way, and counts them in the frame's header.
-void reportPatches(const ExtractionResult& result, const Plan& plan, FitsHeader& header) {
-    int regularized = 0;
-    int empty = 0;
-    int failed = 0;
-    int wide = 0;
-    int exact = 0;
-    for (std::size_t i = 0; i < result.reports.size(); ++i) {
-        const PatchReport& report = result.reports[i];
-        const Subbundle& sub = plan.subbundles[i / static_cast<std::size_t>(plan.nsteps)];
-        const int core = static_cast<int>(i % static_cast<std::size_t>(plan.nsteps)) * plan.grid.nwavestep;
-        const auto where = [&] {
-            return fmt::format("patch of spectra {}-{} at {:.1f} Angstrom", sub.core.first, sub.core.last - 1,
-                               plan.grid.outputWavelength(core));
-        };
-        if ((report.status & static_cast<std::uint32_t>(PatchStatus::Failed)) != 0) {
-            ++failed;
-            spdlog::warn(
-                "{}: the normal equations have no factorisation, not even with regularize = {:g}; flux and ivar are 0",
-                where(), 1e-4);
-        } else if ((report.status & static_cast<std::uint32_t>(PatchStatus::Regularized)) != 0) {
-            ++regularized;
-            spdlog::warn("{}: the factorisation failed and was repeated with regularize = {:g}", where(), 1e-4);
-        }
-        if ((report.status & static_cast<std::uint32_t>(PatchStatus::Exact)) != 0) {
-            ++exact;
-            spdlog::debug("{}: {}", where(), describeStatus(report.status));
-        } else if ((report.status & static_cast<std::uint32_t>(PatchStatus::WideBand)) != 0) {
-            ++wide;
-        }
-        if ((report.status & static_cast<std::uint32_t>(PatchStatus::NoPixels)) != 0) {
-            ++empty;
-            spdlog::debug("{}: no unmasked pixel", where());
-        }
-    }
-    header.set("NPATCH", static_cast<std::int64_t>(result.reports.size()), "patches extracted");
-    header.set("NWIDE", wide, "of these, solved with a wider band");
-    header.set("NEXACT", exact, "of these, solved on the exact path");
-    header.set("NREGULAR", regularized, "of these, regularised after a failure");
-    header.set("NFAILED", failed, "of these, not solved: flux = ivar = 0");
-    if (empty > 0) spdlog::info("{} of {} patches have no unmasked pixel", empty, result.reports.size());
-    if (wide + exact > 0)
-        spdlog::info("{} of {} patches were solved with a wider band, {} on the exact path", wide,
-                     result.reports.size(), exact);
-    if (regularized + failed > 0) spdlog::warn("{} patches were regularised, {} failed", regularized, failed);
+    if (arguments.decorrelateFibers) arguments.task.options.decorrelate = Decorrelate::Noise;
 }
 
 void writeTrace(const std::string& path, const Timeline& timeline) {
@@ -139,60 +77,58 @@ void writeTrace(const std::string& path, const Timeline& timeline) {
     writeFileAtomically(path, text.view());
 }
 
-FitsTable readFibermap(const std::string& path, const Psf& psf, const ExtractionOptions& options) {
-    const FitsFile file(path, [](const FitsHdu& hdu) { return hdu.name == "FIBERMAP"; });
-    FitsTable table = file.readTable(file.require("FIBERMAP"));
-    const long last = options.nspec > 0 ? static_cast<long>(options.specmin) + options.nspec : psf.nspec;
-    const auto needed = static_cast<std::size_t>(std::min(last, static_cast<long>(psf.nspec)));
-    if (table.rowCount < needed)
-        throw Error(fmt::format("{}[FIBERMAP]: {} rows, but spectra {} to {} are to be extracted", file.path(),
-                                table.rowCount, options.specmin, needed - 1));
-    return table;
+/// Outputs are apart from inputs and can be written: found out before anything is computed. @throws Error, UsageError
+void requireOutputs(const ExtractArguments& arguments) {
+    const FrameTask& task = arguments.task;
+    const std::array inputs{OptionFile{"--input", task.image}, OptionFile{"--psf", task.psf},
+                            OptionFile{"--fibermap", task.fibermap}};
+    const std::array outputs{OptionFile{"--output", task.output}, OptionFile{"--model", task.model},
+                             OptionFile{"--trace", arguments.trace}};
+    requireDistinctFiles(inputs, outputs);
+    // Find out that an output cannot be written before computing it.
+    for (const OptionFile& file : outputs)
+        if (!file.path.empty() || file.option == "--output") requireWritable(std::string(file.path));
+}
+
+/// One frame shared between the ranks that mpirun started.
+void runOnRanks(const ExtractArguments& arguments) {
+    batch::JobSettings settings;
+    settings.backend = arguments.run.backend;
+    settings.threads = arguments.run.threads;
+    settings.trace = arguments.trace;
+    settings.retries = 0;
+    settings.redo = true;
+    settings.progress = false;
+    const std::unique_ptr<batch::Communicator> ranks = joinRanks(arguments.ranks);
+    const batch::JobOutcome outcome = batch::runJob(*ranks, settings, [&] {
+        requireOutputs(arguments);
+        return std::vector<FrameTask>{arguments.task};
+    });
+    if (ranks->rank() != 0) return;
+    const batch::FrameRecord& frame = outcome.frames.front();
+    if (frame.state != batch::FrameState::Done) {
+        if (frame.result.permanent) throw UsageError(frame.error);
+        throw Error(frame.error);
+    }
+    spdlog::info("extracted on {} rank{} in {:.2f} s", frame.ranks.size(), frame.ranks.size() == 1 ? "" : "s",
+                 outcome.seconds);
 }
 
 void runExtract(ExtractArguments& arguments) {
     applyForeignOptions(arguments);
-    validate(arguments.options);
+    const FrameTask& task = arguments.task;
+    validate(task.options);
+    if (arguments.ranks.mpi) {
+        runOnRanks(arguments);
+        return;
+    }
     const std::unique_ptr<Backend> backend = makeBackend(arguments.run.backend);
-    const std::array inputs{OptionFile{"--input", arguments.input}, OptionFile{"--psf", arguments.psf},
-                            OptionFile{"--fibermap", arguments.fibermap}};
-    const std::array outputs{OptionFile{"--output", arguments.output}, OptionFile{"--model", arguments.model},
-                             OptionFile{"--trace", arguments.trace}};
-    requireDistinctFiles(inputs, outputs);
-    // Find out that an output cannot be written before computing it.
-    for (const std::string* path : {&arguments.output, &arguments.model, &arguments.trace})
-        if (!path->empty()) requireWritable(*path);
+    requireOutputs(arguments);
 
     Timeline timeline;
     Timeline* const ranges = arguments.trace.empty() ? nullptr : &timeline;
-    const Psf psf = [&] {
-        const NamedRange range(ranges, "read PSF");
-        return readPsf(arguments.psf);
-    }();
-    CcdImage image = [&] {
-        const NamedRange range(ranges, "read image");
-        return readCcdImage(arguments.input, {.threads = arguments.run.threads});
-    }();
-    requireSameSize(image, psf);
-    if (!arguments.fibermap.empty()) image.fibermap = readFibermap(arguments.fibermap, psf, arguments.options);
-
-    double factor = 1.0;
-    if (arguments.options.barycentricCorrection) {
-        factor =
-            barycentricFactor(image.header, image.fibermap ? &image.fibermap->header : nullptr, kittPeak, image.path);
-        spdlog::info("barycentric factor {:.11f}", factor);
-    }
-    const Plan plan = makePlan(psf, arguments.options, factor);
-
-    ExtractedFrame described;
-    describeFrame(described, image, psf, plan, arguments.input, arguments.psf, *backend, factor);
-
-    const int nx = image.nx;
-    const int ny = image.ny;
-    const WeightedPixels pixels = [&] {
-        const NamedRange range(ranges, "weights");
-        return weightedPixels(std::move(image), arguments.run.threads);
-    }();
+    FrameSetup setup = readFrameTask(task, *backend, ranges, arguments.run.threads);
+    const Plan& plan = setup.plan;
     spdlog::info("extracting spectra {}-{}, {} wavelengths {:.2f}-{:.2f} step {:g} Angstrom, {} patches; {}",
                  plan.specmin, plan.specmin + plan.nspec - 1, plan.grid.nwave, plan.grid.wmin,
                  plan.grid.outputWavelength(plan.grid.nwave - 1), plan.grid.dw, plan.patchCount(),
@@ -209,35 +145,15 @@ void runExtract(ExtractArguments& arguments) {
         interrupt.poll();
         progress.update(now.patchesDone, now.patchesTotal);
     };
-    ExtractionResult result = extractFrame(*backend, pixels.view(), psf, plan, control);
+    ExtractionResult result = extractFrame(*backend, setup.pixels.view(), *setup.psf, plan, control);
     progress.finish();
     spdlog::info("extracted {} spectra in {:.2f} s", plan.nspec, result.seconds);
-    result.frame.header = std::move(described.header);
-    reportPatches(result, plan, result.frame.header);
-    result.frame.fibermap = std::move(described.fibermap);
-    if (arguments.options.scores) {
-        const NamedRange range(ranges, "scores");
-        std::string warning;
-        result.frame.scores = computeScores(result.frame, warning, arguments.run.threads);
-        if (!warning.empty()) spdlog::warn("{}", warning);
-    }
-    std::vector<float> model;
-    if (!arguments.model.empty()) {
-        control.progress = nullptr;
-        model = paintModel(result.modelFlux, psf, plan, nx, ny, control);
-    }
+    control.progress = nullptr;
+    PatchCounts counts;
+    const FrameOutputs finished = finishFrame(task, setup, std::move(result), control, "", counts);
     interrupt.poll();
     if (interrupt.token().stop_requested()) throw Cancelled(); // a signal since the last batch
-    {
-        const NamedRange range(ranges, "write frame");
-        writeFrame(arguments.output, result.frame, arguments.run.threads);
-        spdlog::info("wrote {}", arguments.output);
-    }
-    if (!arguments.model.empty()) {
-        const NamedRange range(ranges, "write model");
-        writeModelImage(arguments.model, model, nx, ny, result.frame.header, arguments.run.threads);
-        spdlog::info("wrote {}", arguments.model);
-    }
+    writeFrameOutputs(task, finished, ranges, arguments.run.threads);
     if (!arguments.trace.empty()) {
         writeTrace(arguments.trace, timeline);
         spdlog::info("wrote {}", arguments.trace);
@@ -249,16 +165,18 @@ void runExtract(ExtractArguments& arguments) {
 void addExtract(CLI::App& app) {
     CLI::App* command = app.add_subcommand("extract", "extracts the spectra of a CCD image: image + PSF -> frame");
     auto arguments = std::make_shared<ExtractArguments>();
-    command->add_option("-i,--input", arguments->input, "CCD image (preproc file: IMAGE, IVAR, MASK, ...)")
+    command->add_option("-i,--input", arguments->task.image, "CCD image (preproc file: IMAGE, IVAR, MASK, ...)")
         ->required()
         ->type_name("FILE");
-    command->add_option("-p,--psf", arguments->psf, "PSF (GAUSS-HERMITE or GAUSS-HERMITE2)")
+    command->add_option("-p,--psf", arguments->task.psf, "PSF (GAUSS-HERMITE or GAUSS-HERMITE2)")
         ->required()
         ->type_name("FILE");
-    command->add_option("-o,--output", arguments->output, "extracted frame to write")->required()->type_name("FILE");
-    command->add_option("-m,--model", arguments->model, "model image to write")->type_name("FILE");
+    command->add_option("-o,--output", arguments->task.output, "extracted frame to write")
+        ->required()
+        ->type_name("FILE");
+    command->add_option("-m,--model", arguments->task.model, "model image to write")->type_name("FILE");
     command
-        ->add_option("-f,--fibermap", arguments->fibermap,
+        ->add_option("-f,--fibermap", arguments->task.fibermap,
                      "file with a FIBERMAP table to use instead of the image's own")
         ->type_name("FILE");
     command
@@ -266,8 +184,9 @@ void addExtract(CLI::App& app) {
                      "write the run's named ranges as Chrome trace JSON (ui.perfetto.dev opens it)")
         ->type_name("FILE.json")
         ->group("Running");
-    addExtractionOptions(*command, arguments->options);
+    addExtractionOptions(*command, arguments->task.options);
     addRunOptions(*command, arguments->run);
+    addRankOptions(*command, arguments->ranks);
     addForeignOptions(*command, arguments);
     command->callback([arguments] { runExtract(*arguments); });
 }

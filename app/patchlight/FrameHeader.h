@@ -5,6 +5,7 @@
 namespace patchlight::commands {
 
 using patchlight::describeFrame;
+using patchlight::describePlan;
 using patchlight::requireSameSize;
 
 } // namespace patchlight::commands

@@ -7,7 +7,7 @@ namespace {
 volatile std::sig_atomic_t received = 0;
 
 void onSignal(int signal) {
-    received = 1;
+    received = signal;
     std::signal(signal, SIG_DFL);
 }
 
@@ -23,6 +23,8 @@ Interrupt::~Interrupt() {
     std::signal(SIGINT, SIG_DFL);
     std::signal(SIGTERM, SIG_DFL);
 }
+
+int Interrupt::signal() { return received; }
 
 void Interrupt::poll() {
     if (received != 0) source_.request_stop();

@@ -17,6 +17,8 @@ public:
     [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
     /// Requests the stop if a signal came; call between batches.
     void poll();
+    /// The signal that came, or 0.
+    [[nodiscard]] static int signal();
 
 private:
     std::stop_source source_;

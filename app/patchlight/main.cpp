@@ -47,6 +47,7 @@ int run(int argc, char** argv) {
     app.fallthrough();
 
     commands::addExtract(app);
+    commands::addBatch(app);
     commands::addPatch(app);
     commands::addSimulate(app);
     commands::addCompare(app);
@@ -59,6 +60,8 @@ int run(int argc, char** argv) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
         std::fprintf(stderr, "patchlight: %s (try --help)\n", error.what());
         return 2;
+    } catch (const commands::Exit& exit) {
+        return exit.code;
     } catch (const UsageError& error) {
         return fail(2, error.what());
     } catch (const Error& error) {

@@ -46,13 +46,16 @@ nvtxDomainHandle_t nvtxDomain() {
     return domain;
 }
 
-void pushNvtx(const char* name, const RangeTags& tags) {
+void pushNvtx(const char* name, const RangeTags& tags, int frame) {
     const nvtxDomainHandle_t domain = nvtxDomain();
     if (domain == nullptr) {
         return;
     }
     fmt::memory_buffer text;
     fmt::format_to(std::back_inserter(text), "{}", name);
+    if (frame >= 0) {
+        fmt::format_to(std::back_inserter(text), " frame {}", frame);
+    }
     if (tags.bundle >= 0) {
         fmt::format_to(std::back_inserter(text), " bundle {}", tags.bundle);
     }
@@ -81,7 +84,7 @@ void popNvtx() {
 
 #else
 
-void pushNvtx(const char* /*name*/, const RangeTags& /*tags*/) {}
+void pushNvtx(const char* /*name*/, const RangeTags& /*tags*/, int /*frame*/) {}
 void popNvtx() {}
 
 #endif
@@ -107,6 +110,10 @@ std::string quoted(std::string_view text) {
 } // namespace
 
 Timeline::Timeline() : origin_(std::chrono::steady_clock::now()), id_(nextTimelineId()) {}
+
+Timeline::Timeline(Timeline* parent, int frame)
+    : origin_(parent != nullptr ? parent->origin_ : std::chrono::steady_clock::now()), id_(nextTimelineId()),
+      parent_(parent), forwards_(true), frame_(frame) {}
 
 Timeline::~Timeline() = default;
 
@@ -140,6 +147,14 @@ Timeline::Lane& Timeline::laneOfThisThread() {
 }
 
 void Timeline::record(const char* name, std::int64_t start, std::int64_t duration, const RangeTags& tags) {
+    if (forwards_) {
+        if (parent_ != nullptr) {
+            RangeTags withFrame = tags;
+            withFrame.frame = frame_;
+            parent_->record(name, start, duration, withFrame);
+        }
+        return;
+    }
     Lane& lane = laneOfThisThread();
     const std::lock_guard lock(lane.mutex);
     lane.records.push_back({name, start, duration, lane.index, tags});
@@ -157,46 +172,54 @@ std::vector<RangeRecord> Timeline::records() const {
 }
 
 void Timeline::writeChromeTrace(std::ostream& out, std::string_view processName) const {
-    const std::vector<RangeRecord> all = records();
-    out << "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
-    out << fmt::format(R"({{"name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": {{"name": {}}}}})",
-                       quoted(processName));
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        if (i > 0 && all[i].lane == all[i - 1].lane) {
+    out << "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n"
+        << chromeTraceEvents(records(), 1, processName) << "\n]}\n";
+}
+
+std::string chromeTraceEvents(const std::vector<RangeRecord>& records, int process, std::string_view processName,
+                              std::int64_t offset) {
+    fmt::memory_buffer out;
+    const auto append = [&out](fmt::string_view format, const auto&... values) {
+        fmt::vformat_to(std::back_inserter(out), format, fmt::make_format_args(values...));
+    };
+    append(R"({{"name": "process_name", "ph": "M", "pid": {}, "tid": 0, "args": {{"name": {}}}}})", process,
+           quoted(processName));
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        if (i > 0 && records[i].lane == records[i - 1].lane) {
             continue;
         }
-        const int lane = all[i].lane;
-        out << fmt::format(
-            ",\n"
-            R"({{"name": "thread_name", "ph": "M", "pid": 1, "tid": {0}, "args": {{"name": "thread {0}"}}}})",
-            lane);
-        out << fmt::format(
-            ",\n"
-            R"({{"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": {0}, "args": {{"sort_index": {0}}}}})",
-            lane);
+        const int lane = records[i].lane;
+        append(",\n"
+               R"({{"name": "thread_name", "ph": "M", "pid": {1}, "tid": {0}, "args": {{"name": "thread {0}"}}}})",
+               lane, process);
+        append(",\n"
+               R"({{"name": "thread_sort_index", "ph": "M", "pid": {1}, "tid": {0}, "args": {{"sort_index": {0}}}}})",
+               lane, process);
     }
-    for (const RangeRecord& record : all) {
-        out << fmt::format(
-            ",\n"
-            R"({{"name": {}, "cat": "patchlight", "ph": "X", "ts": {}, "dur": {}, "pid": 1, "tid": {}, "args": {{)",
-            quoted(record.name), microseconds(record.start), microseconds(record.duration), record.lane);
-        const std::pair<const char*, int> tags[] = {
-            {"bundle", record.tags.bundle}, {"step", record.tags.step}, {"patches", record.tags.patches}};
+    for (const RangeRecord& record : records) {
+        append(",\n"
+               R"({{"name": {}, "cat": "patchlight", "ph": "X", "ts": {}, "dur": {}, "pid": {}, "tid": {}, "args": {{)",
+               quoted(record.name), microseconds(record.start + offset), microseconds(record.duration), process,
+               record.lane);
+        const std::pair<const char*, int> tags[] = {{"frame", record.tags.frame},
+                                                    {"bundle", record.tags.bundle},
+                                                    {"step", record.tags.step},
+                                                    {"patches", record.tags.patches}};
         const char* separator = "";
         for (const auto& [key, value] : tags) {
             if (value >= 0) {
-                out << fmt::format("{}\"{}\": {}", separator, key, value);
+                append("{}\"{}\": {}", separator, key, value);
                 separator = ", ";
             }
         }
-        out << "}}";
+        append("}}}}");
     }
-    out << "\n]}\n";
+    return fmt::to_string(out);
 }
 
 NamedRange::NamedRange(Timeline* timeline, const char* name, RangeTags tags)
     : timeline_(timeline), name_(name), tags_(tags) {
-    pushNvtx(name_, tags_);
+    pushNvtx(name_, tags_, timeline_ != nullptr ? timeline_->frame() : -1);
     if (timeline_ != nullptr) {
         start_ = timeline_->now();
     }

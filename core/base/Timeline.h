@@ -16,6 +16,7 @@ struct RangeTags {
     int bundle = -1;
     int step = -1;    ///< first wavelength step of a batch, or a patch's step
     int patches = -1; ///< patches in a batch
+    int frame = -1;   ///< which frame of a run of many; set by the timeline of that frame
 };
 
 /// One finished range.
@@ -31,6 +32,9 @@ struct RangeRecord {
 class Timeline {
 public:
     Timeline();
+    /// The timeline of one frame in a run of many: what it is given goes to `parent` (which may be null: then only the profiler sees
+    /// it), with the frame's number. The parent must outlive it.
+    Timeline(Timeline* parent, int frame);
     ~Timeline();
     Timeline(const Timeline&) = delete;
     Timeline& operator=(const Timeline&) = delete;
@@ -38,6 +42,8 @@ public:
     /// ns since this timeline was made.
     [[nodiscard]] std::int64_t now() const;
     void record(const char* name, std::int64_t start, std::int64_t duration, const RangeTags& tags);
+    /// The frame that ranges of this timeline are about; -1: not said.
+    [[nodiscard]] int frame() const { return frame_; }
     /// All ranges so far, by lane and then by start. Call when no range is open.
     [[nodiscard]] std::vector<RangeRecord> records() const;
     /// Chrome trace JSON (ts, dur in microseconds with fractions, one tid a lane), as Perfetto opens it.
@@ -48,6 +54,9 @@ private:
     Lane& laneOfThisThread();
     std::chrono::steady_clock::time_point origin_;
     std::uint64_t id_;
+    Timeline* parent_ = nullptr;
+    bool forwards_ = false; ///< to parent_, or to nobody
+    int frame_ = -1;
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<Lane>> lanes_;
 };
@@ -67,6 +76,11 @@ private:
     RangeTags tags_;
     std::int64_t start_ = 0;
 };
+
+/// Ranges as events of Chrome trace JSON, separated by commas, without the brackets around: `process` (pid) is one program, so that those of
+/// several ranks can stand side by side in one file. @param offset ns added to every start: the ranks' clocks made one
+[[nodiscard]] std::string chromeTraceEvents(const std::vector<RangeRecord>& records, int process,
+                                            std::string_view processName, std::int64_t offset = 0);
 
 /// Totals of one name, for tables and the bench.
 struct RangeSummary {

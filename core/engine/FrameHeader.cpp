@@ -38,6 +38,18 @@ void requireSameSize(const CcdImage& image, const Psf& psf) {
             image.path, image.nx, image.ny, psf.path, psf.nx, psf.ny));
 }
 
+void describePlan(FitsHeader& header, const Plan& plan, const std::string& imagePath, const std::string& psfPath) {
+    writeOptions(header, plan.options);
+    header.set("NSPEC", plan.nspec, "Number of spectra");
+    header.set("SPECMIN", plan.specmin, "first spectrum: row of the PSF");
+    header.set("WAVEMIN", plan.grid.wmin, "First wavelength [Angstroms]");
+    header.set("WAVEMAX", plan.grid.outputWavelength(plan.grid.nwave - 1), "Last wavelength [Angstroms]");
+    header.set("WAVESTEP", plan.grid.dw, "Wavelength step size [Angstroms]");
+    header.set("PSFERR", plan.psferr, "fractional PSF error used for chi2pix");
+    header.set("IN_PSF", psfPath, "Input spectral PSF");
+    header.set("IN_IMG", imagePath, "Input image");
+}
+
 void describeFrame(ExtractedFrame& frame, const CcdImage& image, const Psf& psf, const Plan& plan,
                    const std::string& imagePath, const std::string& psfPath, const Backend& backend,
                    double barycentricFactor) {
@@ -55,15 +67,7 @@ void describeFrame(ExtractedFrame& frame, const CcdImage& image, const Psf& psf,
     FitsHeader& header = frame.header;
     for (const std::string& card : image.header.cards())
         if (!FitsHeader::isStructural(card)) header.addCard(card);
-    writeOptions(header, plan.options);
-    header.set("NSPEC", plan.nspec, "Number of spectra");
-    header.set("SPECMIN", plan.specmin, "first spectrum: row of the PSF");
-    header.set("WAVEMIN", plan.grid.wmin, "First wavelength [Angstroms]");
-    header.set("WAVEMAX", plan.grid.outputWavelength(plan.grid.nwave - 1), "Last wavelength [Angstroms]");
-    header.set("WAVESTEP", plan.grid.dw, "Wavelength step size [Angstroms]");
-    header.set("PSFERR", plan.psferr, "fractional PSF error used for chi2pix");
-    header.set("IN_PSF", psfPath, "Input spectral PSF");
-    header.set("IN_IMG", imagePath, "Input image");
+    describePlan(header, plan, imagePath, psfPath);
     if (const auto original = psf.header.text("IN_PSF"))
         header.set("ORIG_PSF", *original, "PSF that the input PSF was made from");
     header.set("FIBERMIN", firstFiber(frame, image, psf, plan), "First fiber");

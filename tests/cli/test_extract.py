@@ -578,7 +578,7 @@ class Options(Base):
             err = self.must('extract', *QUICK, *arguments, '-o', 'out/frame.fits')
             self.assertTrue(any(line.startswith(f'warning: {arguments[0]}') and 'ignored' in line for line in err.splitlines()), err)
             self.assertEqual(content('out/frame.fits'), content('out/plain.fits'))
-        for arguments, word in ((('--mpi',), '--mpi'), (('--use-gpu', '--no-gpu'), '--no-gpu')):
+        for arguments, word in ((('--mpi', '--no-mpi'), '--mpi'), (('--use-gpu', '--no-gpu'), '--no-gpu')):
             self.assert_fails(2, word, arguments=('extract', *QUICK, *arguments, '-o', 'out/frame2.fits'), left=('frame.fits', 'plain.fits'))
         for arguments in (('--use-gpu',), ('--backend', 'cuda')):
             code, _, err = run('extract', *QUICK, *arguments, '-o', 'out/frame.fits')
@@ -592,7 +592,7 @@ class Options(Base):
         for name in ('-i,--input', '-p,--psf', '-o,--output', '-m,--model', '-f,--fibermap', '-w,--wavelength', '-s,--specmin', '-n,--nspec', '-r,--regularize',
                      '--bundlesize', '--nsubbundles', '--nwavestep', '--wavepad ', '--wavepad-frac', '--pixpad-frac', '--psferr', '--decorrelate ', '--no-psf-tail',
                      '--model-flux', '--barycentric-correction', '--no-scores', '--backend', '--threads', '--trace', '-v,--verbose', '--use-gpu', '--no-gpu',
-                     '--decorrelate-fibers', '--mpi', '--use-specter', '--async-io', '--ranks-per-bundle'):
+                     '--decorrelate-fibers', '--mpi', '--no-mpi', '--use-specter', '--async-io', '--ranks-per-bundle'):
             self.assertIn(name, out)
 
     def test_log(self):

@@ -32,7 +32,7 @@ RULES = (
     ('gpu/', ('core', 'gpu'), {'Qt': QT, 'VTK': VTK, 'MPI': MPI}),
     ('widgets/', ('core', 'widgets'), {'the CUDA runtime': CUDA, 'MPI': MPI}),
     ('app/gui/', ('core', 'gpu', 'widgets', 'app/gui'), {'the CUDA runtime': CUDA, 'MPI': MPI}),
-    ('app/mpi/', ('core', 'gpu', 'app/mpi', 'app/patchlight'), {'Qt': QT, 'VTK': VTK, 'the CUDA runtime': CUDA}),
+    ('app/mpi/', ('core', 'gpu', 'app/mpi', 'app/batch', 'app/patchlight'), {'Qt': QT, 'VTK': VTK, 'the CUDA runtime': CUDA}),
     ('app/', ('core', 'gpu', 'app'), {'Qt': QT, 'VTK': VTK, 'the CUDA runtime': CUDA, 'MPI': MPI}),
 )
 # The one place that knows NVTX: a range is named once, for the profiler, the timeline and the log.
