@@ -331,6 +331,8 @@ private Q_SLOTS:
         moved.clear();
         view.setCursor(4, 6160.0);
         QVERIFY(moved.isEmpty()); // or two views would chase each other
+        QCOMPARE(plot->selectedSpectrum(), 5);
+        plot->select(4);
         QCOMPARE(plot->selectedSpectrum(), 4);
         QVERIFY(view.stripText().contains(QStringLiteral("6160.00")));
     }
@@ -436,7 +438,7 @@ private Q_SLOTS:
         d.overlays.push_back(truth);
         view.setData(d);
         view.show();
-        view.setCursor(3, 6100.0);
+        view.plot()->select(3);
         QVERIFY(!view.plot()->residualArea().isEmpty());
         const double second = view.plot()->pulls()[10];
         QVERIFY(std::abs(second - (d.spectra[0].flux[10] - 100.0) / 2.0) < 1e-12);
@@ -444,7 +446,7 @@ private Q_SLOTS:
         QVERIFY(combo != nullptr);
         combo->setCurrentIndex(1);
         QVERIFY(std::abs(view.plot()->pulls()[10] - (d.spectra[0].flux[10] - 50.0) / 2.0) < 1e-12);
-        view.setCursor(4, 6100.0); // the truth does not hold it
+        view.plot()->select(4); // the truth does not hold it
         QVERIFY(view.plot()->pulls().empty());
         view.grab();
         SpectrumSettings s = view.settings();

@@ -35,7 +35,10 @@ double percentile(std::vector<double>& values, double share) {
     return *nth;
 }
 
-QString shortNumber(double value) { return QString::number(value, 'g', 3); }
+QString shortNumber(double value) {
+    return std::abs(value) >= 100 && std::abs(value) < 1e5 ? QString::number(value, 'f', 0)
+                                                           : QString::number(value, 'g', 3);
+}
 
 } // namespace
 

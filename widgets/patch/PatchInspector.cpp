@@ -110,18 +110,16 @@ PatchInspector::PatchInspector(QWidget* parent)
     bar->addWidget(brush_);
     QAction* undo = editor_->undoStack()->createUndoAction(bar, tr("Undo"));
     QAction* redo = editor_->undoStack()->createRedoAction(bar, tr("Redo"));
-    undo->setShortcut(QKeySequence::Undo);
-    redo->setShortcut(QKeySequence::Redo);
-    for (QAction* action : {undo, redo}) {
-        action->setShortcutContext(Qt::WidgetWithChildrenShortcut);
-        addAction(action);
-        bar->addAction(action);
-    }
+    bar->addAction(undo);
+    bar->addAction(redo);
     clear_ = bar->addAction(tr("Clear mask"), editor_, &MaskEditor::clear);
     clear_->setToolTip(tr("Take all hand-made masking back"));
     bar->addSeparator();
     QAction* again = bar->addAction(tr("Extract"), this, &PatchInspector::extractRequested);
     again->setToolTip(tr("Extract this patch anew with the present options and mask (Enter)"));
+    pin_ = bar->addAction(tr("Keep before"));
+    pin_->setCheckable(true);
+    pin_->setToolTip(tr("Go on comparing with the patch as it is now, not with the last extraction before"));
     bar->addSeparator();
     padding_ = bar->addAction(tr("Padding"));
     padding_->setCheckable(true);
@@ -185,6 +183,7 @@ PatchInspector::PatchInspector(QWidget* parent)
         pictures_->setCurrentWidget(on ? static_cast<QWidget*>(surfaces_) : images_);
         updateSurfaces();
     });
+    connect(pin_, &QAction::toggled, this, [this](bool on) { pinned_ = on ? input_.detail : nullptr; });
     connect(stretch_, &QComboBox::currentIndexChanged, this, [this](int index) {
         images_->setStretch(index == 1 ? PatchImages::Stretch::Asinh : PatchImages::Stretch::Linear);
     });
@@ -244,7 +243,8 @@ void PatchInspector::setPatch(const PatchInput& input, std::shared_ptr<const Pat
     const int bin = samePlace ? selectedBin() : -1;
     const auto pixel = samePlace ? images_->selectedPixel() : std::nullopt;
     input_ = input;
-    before_ = std::move(before);
+    before_ = samePlace && pinned_ ? pinned_ : std::move(before);
+    if (!samePlace) pin_->setChecked(false);
     if (!sameSpots) spots_.reset();
     makeSpots();
     selecting_ = true; // a reset of the model is no choice of the user

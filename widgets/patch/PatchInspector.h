@@ -104,6 +104,8 @@ private:
     QAction* padding_;
     QAction* onlyAtPixel_;
     QAction* clear_;
+    QAction* pin_;
+    std::shared_ptr<const PatchDetail> pinned_;
     QSpinBox* brush_;
     QComboBox* stretch_;
     bool selecting_ = false;

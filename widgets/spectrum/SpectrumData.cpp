@@ -114,6 +114,38 @@ SpectrumCurve curveOfTruth(const TruthSpectra& truth, const ExtractedFrame& fram
     return out;
 }
 
+SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail, const Plan& plan, int spectrum) {
+    SpectrumCurve out;
+    out.spectrum = spectrum;
+    const int at = spectrum - truth.specmin.value_or(0);
+    const Patch& patch = detail.patch;
+    const int nwave = patch.bins.count();
+    if (at < 0 || at >= static_cast<int>(truth.flux.rows()) || nwave < 2 || !patch.spectra.contains(spectrum))
+        return out;
+    out.label = QStringLiteral("truth of fiber %1").arg(spectrum);
+    std::vector<double> grid;
+    for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
+        grid.push_back(plan.grid.wavelength(bin));
+        out.wavelength.push_back(grid.back() * plan.grid.scale);
+    }
+    const TruthResampler resampler(truth.wavelength, grid, TruthResampling::Interpolation);
+    std::vector<double> onGrid = resampler.apply(truth.flux.row(static_cast<std::size_t>(at)).data());
+    const auto first = static_cast<std::size_t>(spectrum - patch.spectra.first) * static_cast<std::size_t>(nwave);
+    const auto n = static_cast<std::size_t>(nwave);
+    out.flux.assign(n, std::numeric_limits<double>::quiet_NaN());
+    const auto ends = static_cast<std::size_t>(std::max(0, plan.ndiag));
+    for (std::size_t i = ends; i + ends < n; ++i) {
+        double sum = 0;
+        for (std::size_t j = 0; j < n; ++j) {
+            const double r = detail.resolution(first + i, first + j);
+            if (r != 0) sum += r * onGrid[j];
+        }
+        out.flux[i] = sum;
+    }
+    out.xflux = std::move(onGrid);
+    return out;
+}
+
 std::vector<double> patchSeams(const Plan& plan) {
     std::vector<double> out;
     for (int step = 1; step < plan.nsteps; ++step) {

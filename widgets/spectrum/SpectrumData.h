@@ -66,6 +66,11 @@ struct SpectrumData {
 /// and last ndiag bins, where the stored resolution is not enough. Empty where the truth does not hold that spectrum. @throws Error where the grids do not meet
 [[nodiscard]] SpectrumCurve curveOfTruth(const TruthSpectra& truth, const ExtractedFrame& frame, std::size_t row);
 
+/// The truth of a spectrum of a patch, convolved with the patch's own resolution; NaN in the first and last ndiag bins, which light from
+/// beyond the patch reaches. Empty where the truth does not hold that spectrum. @throws Error where the grids do not meet
+[[nodiscard]] SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail, const Plan& plan,
+                                         int spectrum);
+
 /// Wavelengths half-way between the last bin of a patch and the first of the next, Angstrom, inside the frame's grid.
 [[nodiscard]] std::vector<double> patchSeams(const Plan& plan);
 

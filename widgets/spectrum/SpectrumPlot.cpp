@@ -67,11 +67,15 @@ void SpectrumPlot::setData(SpectrumData data) {
         return;
     }
     const Interval now = dataX();
-    const bool whole = view_.x == before;
+    const bool whole = !first && view_.x == before;
     const bool visible = view_.x.high > now.low && view_.x.low < now.high;
-    if (first || whole || !visible) {
+    if ((first && !viewWaits_) || whole || !visible) {
         view_.x = now;
         if (first || !visible) view_.fitY = true;
+        fitY();
+        history_.reset(view_);
+    } else if (first) {
+        viewWaits_ = false;
         fitY();
         history_.reset(view_);
     } else {
@@ -235,6 +239,11 @@ void SpectrumPlot::fitY() {
 }
 
 void SpectrumPlot::setView(const View& view, bool remember) {
+    if (data_.spectra.empty()) {
+        view_ = view;
+        viewWaits_ = view.x.span() > 0;
+        return;
+    }
     View next = view;
     const Interval all = dataX();
     // Neither lost in the void nor closer than a thousandth of a bin.
@@ -264,12 +273,14 @@ void SpectrumPlot::goForward() {
 void SpectrumPlot::setCursor(int spectrum, double wavelength) {
     cursorSpectrum_ = spectrum;
     cursorWavelength_ = wavelength;
-    if (spectrum != selected_ && curveOf(spectrum) != nullptr) {
-        selected_ = spectrum;
-        updatePulls();
-        invalidate();
-    }
     update();
+}
+
+void SpectrumPlot::select(int spectrum) {
+    if (spectrum == selected_ || curveOf(spectrum) == nullptr) return;
+    selected_ = spectrum;
+    updatePulls();
+    invalidate();
 }
 
 QString SpectrumPlot::readout(int spectrum, double wavelength) const {
@@ -835,11 +846,7 @@ void SpectrumPlot::mouseReleaseEvent(QMouseEvent* event) {
         } else if (event->button() == Qt::LeftButton) {
             pointAt(event->position());
             if (mainArea().contains(event->position()) || residualArea().contains(event->position())) {
-                if (cursorSpectrum_ != selected_) {
-                    selected_ = cursorSpectrum_;
-                    updatePulls();
-                    invalidate();
-                }
+                select(cursorSpectrum_);
                 emit binSelected(cursorSpectrum_, cursorWavelength_);
             }
         }

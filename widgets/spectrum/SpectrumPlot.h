@@ -60,6 +60,7 @@ public:
     [[nodiscard]] const SpectrumSettings& settings() const { return settings_; }
 
     [[nodiscard]] const View& view() const { return view_; }
+    /// Without data it is kept for the data to come.
     void setView(const View& view, bool remember = true);
     void showAll();
     void goBack();
@@ -70,6 +71,8 @@ public:
     /// The window's common cursor, from outside; spectrum -1: none. Emits nothing.
     void setCursor(int spectrum, double wavelength);
     using QWidget::setCursor;
+    /// Chooses the spectrum that the residual pane is about; one that is not shown changes nothing. Emits nothing.
+    void select(int spectrum);
 
     /// The pulls of the residual pane: of the selected spectrum against the chosen overlay; empty where there is none.
     [[nodiscard]] const std::vector<double>& pulls() const { return pulls_; }
@@ -175,6 +178,7 @@ private:
     std::vector<double> pulls_;
     std::vector<double> pullEdges_;
     View view_;
+    bool viewWaits_ = false; ///< view_ was set before there was data
     ViewHistory<View> history_;
     int selected_ = -1;
     int cursorSpectrum_ = -1;

@@ -26,12 +26,13 @@
 
 namespace patchlight::widgets {
 
-SpectrumView::SpectrumView(QWidget* parent) : QWidget(parent), plot_(new SpectrumPlot(this)) {
+SpectrumView::SpectrumView(QWidget* parent)
+    : QWidget(parent), plot_(new SpectrumPlot(this)), bar_(new QToolBar(tr("Spectrum"), this)) {
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(0);
 
-    auto* bar = new QToolBar(tr("Spectrum"), this);
+    QToolBar* const bar = bar_;
     bar->setToolButtonStyle(Qt::ToolButtonTextOnly);
     back_ = bar->addAction(QStringLiteral("◀"), plot_, &SpectrumPlot::goBack);
     back_->setToolTip(tr("View before (Alt+Left)"));
@@ -99,7 +100,9 @@ SpectrumView::SpectrumView(QWidget* parent) : QWidget(parent), plot_(new Spectru
 
     fillMaskMenu();
     connect(overlay_, &QComboBox::currentIndexChanged, this, [this](int index) {
-        if (index >= 0) change([index](SpectrumSettings& s) { s.residualOverlay = index; });
+        if (index < 0 || showing_) return;
+        residualAgainst_ = overlay_->itemText(index);
+        change([index](SpectrumSettings& s) { s.residualOverlay = index; });
     });
     connect(redshift_, &QDoubleSpinBox::valueChanged, this, [this](double z) {
         change([z](SpectrumSettings& s) {
@@ -197,11 +200,10 @@ void SpectrumView::fillOverlays() {
     overlay_->setEnabled(overlay_->count() > 0);
     if (overlay_->count() == 0) overlay_->addItem(tr("nothing to compare"));
     showing_ = false;
-    if (plot_->settings().residualOverlay >= static_cast<int>(plot_->data().overlays.size())) {
-        SpectrumSettings settings = plot_->settings();
-        settings.residualOverlay = 0;
-        plot_->setSettings(settings);
-    }
+    // What was chosen by hand stays chosen, wherever it now stands in the list.
+    SpectrumSettings settings = plot_->settings();
+    settings.residualOverlay = std::max(0, residualAgainst_.isEmpty() ? 0 : overlay_->findText(residualAgainst_));
+    plot_->setSettings(settings);
     showSettings();
 }
 

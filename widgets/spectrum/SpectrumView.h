@@ -28,6 +28,8 @@ public:
     /// The window's common cursor, from outside; spectrum -1: none. Emits nothing.
     void setCursor(int spectrum, double wavelength);
     using QWidget::setCursor;
+    /// Tool bar, for what the window adds.
+    [[nodiscard]] QToolBar* toolBar() const { return bar_; }
     [[nodiscard]] SpectrumPlot* plot() const { return plot_; }
     [[nodiscard]] const SpectrumSettings& settings() const { return plot_->settings(); }
     void setSettings(const SpectrumSettings& settings);
@@ -54,6 +56,7 @@ private:
     void askForExport();
 
     SpectrumPlot* plot_;
+    QToolBar* bar_;
     QLabel* strip_;
     QMenu* maskMenu_;
     QAction* back_;
@@ -64,6 +67,7 @@ private:
     QDoubleSpinBox* redshift_;
     QComboBox* overlay_;
     std::vector<std::pair<QAction*, bool SpectrumSettings::*>> toggles_;
+    QString residualAgainst_; ///< name of the overlay that was chosen by hand
     bool showing_ = false;
 };
 

@@ -8,10 +8,13 @@
 #include "core/psf/Psf.h"
 #include "widgets/ccd/CcdPanel.h"
 #include "widgets/control/Document.h"
+#include "widgets/patch/PatchInspector.h"
+#include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/ActionList.h"
 #include "widgets/window/CommandPalette.h"
 #include "widgets/window/GoTo.h"
 #include "widgets/window/JobsPanel.h"
+#include "widgets/window/LinkedViews.h"
 #include "widgets/window/OptionsPanel.h"
 
 #include <QAction>
@@ -39,6 +42,7 @@
 #include <QStatusBar>
 #include <QStyle>
 #include <QToolButton>
+#include <QUndoStack>
 #include <QUrl>
 #include <QVBoxLayout>
 
@@ -132,7 +136,8 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     : QMainWindow(parent), document_(new Document(this)),
       controller_(new ExtractionController(*document_, std::move(backends), this)), actions_(new ActionList(*this)),
       ccd_(new CcdPanel(*document_, this)), options_(new OptionsPanel(*document_, *controller_, this)),
-      jobs_(new JobsPanel(*controller_, this)), problemBar_(new QFrame(this)), problemText_(new QLabel(problemBar_)) {
+      jobs_(new JobsPanel(*controller_, this)), views_(new LinkedViews(*document_, *controller_, this)),
+      problemBar_(new QFrame(this)), problemText_(new QLabel(problemBar_)) {
     setObjectName(QStringLiteral("MainWindow"));
     setWindowTitle(QStringLiteral("Patchlight"));
     setAcceptDrops(true);
@@ -171,9 +176,18 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
                                          nullptr, QStringLiteral("Alt+4"));
     addDock(QStringLiteral("jobs"), tr("Jobs and log"), jobs_, Qt::BottomDockWidgetArea, nullptr,
             QStringLiteral("Alt+5"));
+    QDockWidget* const patchDock = addDock(QStringLiteral("patch"), tr("Patch"), views_->inspector(),
+                                           Qt::RightDockWidgetArea, options, QStringLiteral("Alt+2"));
+    QDockWidget* const spectrumDock =
+        addDock(QStringLiteral("spectrum"), tr("Spectrum"), views_->spectrum(), Qt::BottomDockWidgetArea,
+                dock(QStringLiteral("jobs")), QStringLiteral("Alt+3"));
+    patchDock->raise();
+    spectrumDock->raise();
     resize(1600, 1000);
-    resizeDocks({options}, {300}, Qt::Horizontal);
-    resizeDocks({dock(QStringLiteral("jobs"))}, {190}, Qt::Vertical);
+    resizeDocks({patchDock}, {720}, Qt::Horizontal);
+    resizeDocks({spectrumDock}, {330}, Qt::Vertical);
+    connect(views_, &LinkedViews::neighbourRequested, this, &MainWindow::walk);
+    connect(views_, &LinkedViews::placeChosen, this, &MainWindow::follow);
     defaultLayout_ = saveState(stateVersion);
 
     connect(&ccdView(), &CcdView::patchRequested, this, [this](const Cursor& cursor) {
@@ -515,6 +529,11 @@ void MainWindow::makeActions() {
           });
     a.add({"extract.cancel", extract, tr("&Cancel"), "Esc", tr("Stop the run in the background between two batches")},
           [this] { controller_->cancelAll(); });
+    a.add({"extract.undo", extract, tr("&Undo an edit of the mask"), "Ctrl+Z", tr("The last stroke of the mask brush"),
+           false, false, nullptr, true},
+          [this] { views_->inspector()->undoStack()->undo(); });
+    a.add({"extract.redo", extract, tr("&Redo an edit of the mask"), "Ctrl+Shift+Z", tr("The stroke that was undone")},
+          [this] { views_->inspector()->undoStack()->redo(); });
     a.add({"extract.unmask", extract, tr("Drop all edits of the mask"), "Ctrl+Shift+U", tr("The mask as in the file"),
            false, false, nullptr, true},
           [this] { document_->setMaskEdits({}); });
@@ -565,7 +584,12 @@ void MainWindow::walk(int subbundle, int step) {
         document_->cursorAtBin((next.core.first + next.core.last) / 2, plan.grid.outputWavelength(middle));
     document_->setCursor(cursor);
     document_->selectPatch(next);
-    // Follow where the patch would leave the screen.
+    follow(cursor);
+}
+
+/// Moves the CCD view where a place would leave the screen.
+void MainWindow::follow(const Cursor& cursor) {
+    if (!cursor.hasPixel()) return;
     const QPointF at = ccdView().toWidget(cursor.x, cursor.y);
     if (!QRectF(ccdView().rect()).adjusted(40, 40, -40, -40).contains(at)) ccdView().centerOn(cursor.x, cursor.y);
 }
@@ -704,9 +728,16 @@ void MainWindow::exportView() {
             target = dock->widget();
             name = dock->objectName();
         }
-    const QString path = chooseSavePath(tr("Export view"), name + QStringLiteral(".png"), tr("Pictures (*.png *.pdf)"));
+    auto* const spectrum = qobject_cast<SpectrumView*>(target);
+    auto* const patch = qobject_cast<PatchInspector*>(target);
+    const QString path = chooseSavePath(tr("Export view"), name + QStringLiteral(".png"),
+                                        spectrum || patch ? tr("Pictures and numbers (*.png *.pdf *.csv)")
+                                                          : tr("Pictures (*.png *.pdf)"));
     if (path.isEmpty()) return;
-    if (const QString problem = exportWidget(*target, path); !problem.isEmpty())
+    const QString problem = spectrum ? spectrum->exportTo(path)
+                            : patch  ? patch->exportTo(path)
+                                     : exportWidget(*target, path);
+    if (!problem.isEmpty())
         showProblem(problem);
     else
         statusBar()->showMessage(tr("wrote %1").arg(path), 8000);
@@ -793,6 +824,7 @@ QJsonObject MainWindow::session(const QString& folder) const {
     for (const Layer layer : {Layer::Image, Layer::Ivar, Layer::Residual, Layer::Pull})
         display[layerName(layer)] = toJson(view.settings(layer));
     json[QStringLiteral("display")] = display;
+    json[QStringLiteral("spectrum")] = views_->session();
     QJsonArray overlays;
     for (int i = 0; i < overlayCount; ++i)
         if (view.overlay(static_cast<Overlay>(i))) overlays << QString::fromLatin1(overlayWords[i]);
@@ -865,6 +897,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         if (const auto layer = layerFromName(json[QStringLiteral("layer")].toString())) view.setLayer(*layer);
         if (const auto layer = layerFromName(json[QStringLiteral("fade to")].toString())) view.setFadeLayer(*layer);
         view.setFade(json[QStringLiteral("fade")].toDouble());
+        views_->restore(json[QStringLiteral("spectrum")].toObject());
         if (document_->image()) {
             QHash<int, bool> edits;
             const CcdImage& image = *document_->image();

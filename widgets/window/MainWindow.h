@@ -23,6 +23,7 @@ class CcdPanel;
 class CcdView;
 class Document;
 class JobsPanel;
+class LinkedViews;
 class OptionsPanel;
 
 /// The window: docks around the CCD view, all about one document.
@@ -40,6 +41,8 @@ public:
     [[nodiscard]] CcdPanel& ccdPanel() { return *ccd_; }
     [[nodiscard]] OptionsPanel& optionsPanel() { return *options_; }
     [[nodiscard]] JobsPanel& jobsPanel() { return *jobs_; }
+    /// The spectrum view and the patch inspector.
+    [[nodiscard]] LinkedViews& linkedViews() { return *views_; }
 
     /// Puts a view into a dock with an entry in the Window menu. @param beside  the dock it shares tabs with; null: a place of its own
     QDockWidget* addDock(const QString& name, const QString& title, QWidget* widget, Qt::DockWidgetArea area,
@@ -78,6 +81,7 @@ protected:
 private:
     void makeActions();
     void walk(int subbundle, int step);
+    void follow(const Cursor& cursor);
     void showPalette();
     void chooseFiles(bool second);
     QString chooseSavePath(const QString& title, const QString& suggestion, const QString& filter);
@@ -95,6 +99,7 @@ private:
     CcdPanel* ccd_;
     OptionsPanel* options_;
     JobsPanel* jobs_;
+    LinkedViews* views_;
     QFrame* problemBar_;
     QLabel* problemText_;
     QMenu* recentMenu_ = nullptr;

@@ -1,0 +1,323 @@
+#include "widgets/window/LinkedViews.h"
+
+#include "core/analysis/TruthSpectra.h"
+#include "core/engine/PatchResult.h"
+#include "core/frame/ExtractedFrame.h"
+#include "widgets/control/Document.h"
+#include "widgets/control/ExtractionController.h"
+#include "widgets/patch/PatchInspector.h"
+#include "widgets/spectrum/SpectrumView.h"
+
+#include <QComboBox>
+#include <QEvent>
+#include <QTimer>
+#include <QToolBar>
+
+#include <algorithm>
+#include <cmath>
+
+namespace patchlight::widgets {
+
+namespace {
+
+/// A running frame changes many times a second; spectra need not.
+constexpr int refreshMilliseconds = 150;
+
+/// Row of a spectrum in a frame; -1 where it is not held.
+int rowOf(const ExtractedFrame& frame, int spectrum) {
+    const int row = spectrum - frame.specmin;
+    return row >= 0 && row < static_cast<int>(frame.nspec()) ? row : -1;
+}
+
+void addFrame(SpectrumData& data, SpectrumOverlay::Kind kind, const QString& name, const OpenFrame& open) {
+    if (!open) return;
+    SpectrumOverlay overlay{kind, name, {}};
+    for (const SpectrumCurve& curve : data.spectra)
+        if (const int row = rowOf(*open.frame, curve.spectrum); row >= 0)
+            overlay.curves.push_back(curveOfFrame(*open.frame, static_cast<std::size_t>(row)));
+    if (!overlay.curves.empty()) data.overlays.push_back(std::move(overlay));
+}
+
+void addPatch(SpectrumData& data, SpectrumOverlay::Kind kind, const QString& name, const PatchRun& run) {
+    if (!run) return;
+    SpectrumOverlay overlay{kind, name, {}};
+    for (const SpectrumCurve& curve : data.spectra)
+        if (run.detail->patch.spectra.contains(curve.spectrum))
+            overlay.curves.push_back(curveOfPatch(*run.detail, *run.plan, curve.spectrum));
+    if (!overlay.curves.empty()) data.overlays.push_back(std::move(overlay));
+}
+
+template <class MakeCurve> void addTruth(SpectrumData& data, const MakeCurve& makeCurve) {
+    SpectrumOverlay overlay{SpectrumOverlay::Kind::Truth, QObject::tr("truth, convolved"), {}};
+    for (const SpectrumCurve& curve : data.spectra) {
+        try {
+            SpectrumCurve truth = makeCurve(curve.spectrum);
+            if (!truth.empty()) overlay.curves.push_back(std::move(truth));
+        } catch (const std::exception&) {
+            return; // grids that do not meet: no truth to show here
+        }
+    }
+    if (!overlay.curves.empty()) data.overlays.push_back(std::move(overlay));
+}
+
+} // namespace
+
+LinkedViews::LinkedViews(Document& document, ExtractionController& controller, QWidget* parent)
+    : QObject(parent), document_(document), controller_(controller), spectrum_(new SpectrumView(parent)),
+      inspector_(new PatchInspector(parent)), sourceBox_(new QComboBox(spectrum_)),
+      fibersBox_(new QComboBox(spectrum_)), timer_(new QTimer(this)) {
+    sourceBox_->addItems({tr("auto"), tr("frame"), tr("patch")});
+    sourceBox_->setToolTip(tr("Show the extracted frame or the patch; auto: the frame where there is one"));
+    sourceBox_->setAccessibleName(tr("Source of the spectra"));
+    fibersBox_->addItems({tr("1 fiber"), tr("subbundle"), tr("bundle")});
+    fibersBox_->setToolTip(tr("The cursor's fiber, or those extracted with it stacked"));
+    fibersBox_->setAccessibleName(tr("Fibers shown"));
+    QToolBar* bar = spectrum_->toolBar();
+    QAction* const first = bar->actions().constFirst();
+    bar->insertWidget(first, sourceBox_);
+    bar->insertWidget(first, fibersBox_);
+    connect(sourceBox_, &QComboBox::currentIndexChanged, this,
+            [this](int index) { setSource(static_cast<Source>(index)); });
+    connect(fibersBox_, &QComboBox::currentIndexChanged, this,
+            [this](int index) { setFibers(static_cast<Fibers>(index)); });
+    timer_->setSingleShot(true);
+    timer_->setInterval(refreshMilliseconds);
+    connect(timer_, &QTimer::timeout, this, &LinkedViews::refreshSpectrum);
+    spectrum_->installEventFilter(this);
+    inspector_->installEventFilter(this);
+
+    connect(&document_, &Document::patchRunChanged, this, [this] {
+        refreshPatch();
+        refreshSpectrum();
+    });
+    connect(&document_, &Document::frameChanged, this, &LinkedViews::refreshSpectrum);
+    connect(&document_, &Document::secondFrameChanged, this, &LinkedViews::refreshSpectrum);
+    connect(&document_, &Document::truthChanged, this, &LinkedViews::refreshSpectrum);
+    connect(&document_, &Document::frameBinsChanged, this, [this](IndexRange spectra, IndexRange) {
+        const auto& shown = spectrum_->data().spectra;
+        if (shown.empty() || std::any_of(shown.begin(), shown.end(),
+                                         [&](const SpectrumCurve& c) { return spectra.contains(c.spectrum); }))
+            refreshSpectrumSoon();
+    });
+    connect(&document_, &Document::maskEditsChanged, this, [this] { inspector_->setMaskEdits(document_.maskEdits()); });
+    connect(&document_, &Document::cursorChanged, this, [this](const Cursor& cursor) {
+        const auto& shown = spectrum_->data().spectra;
+        const bool there = std::any_of(shown.begin(), shown.end(),
+                                       [&](const SpectrumCurve& c) { return c.spectrum == cursor.spectrum; });
+        if (there && fibers_ != Fibers::One)
+            spectrum_->plot()->select(cursor.spectrum);
+        else if (!there)
+            refreshSpectrum();
+        if (cursor.hasBin()) {
+            spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
+            inspector_->selectBin(cursor.spectrum, cursor.wavelength);
+        }
+    });
+    connect(&document_, &Document::hoverChanged, this, [this](const Cursor& cursor) {
+        spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
+        inspector_->setCursor(cursor.spectrum, cursor.wavelength, cursor.x, cursor.y);
+    });
+
+    connect(spectrum_, &SpectrumView::cursorMoved, this, [this](int spectrum, double wavelength) {
+        document_.setHover(document_.cursorAtBin(spectrum, wavelength));
+    });
+    connect(spectrum_->plot(), &SpectrumPlot::cursorLeft, this, [this] { document_.setHover({}); });
+    connect(spectrum_, &SpectrumView::binSelected, this,
+            [this](int spectrum, double wavelength) { choose(document_.cursorAtBin(spectrum, wavelength)); });
+    connect(spectrum_, &SpectrumView::fiberStepRequested, this, [this](int step) {
+        const auto& shown = spectrum_->data().spectra;
+        if (shown.empty()) return;
+        const int next = spectrum_->plot()->selectedSpectrum() + step;
+        const bool inFrame = document_.frame() && rowOf(*document_.frame().frame, next) >= 0;
+        const Plan* plan = document_.plan().get();
+        const bool inPlan = plan != nullptr && next >= plan->specmin && next < plan->specmin + plan->nspec;
+        if (!inFrame && !inPlan) return;
+        const double wavelength = std::isfinite(document_.cursor().wavelength)
+                                      ? document_.cursor().wavelength
+                                      : 0.5 * (spectrum_->plot()->view().x.low + spectrum_->plot()->view().x.high);
+        choose(document_.cursorAtBin(next, wavelength));
+    });
+    connect(inspector_, &PatchInspector::cursorMoved, this,
+            [this](double x, double y) { document_.setHover(document_.cursorAtPixel(x, y)); });
+    connect(inspector_, &PatchInspector::cursorLeft, this, [this] { document_.setHover({}); });
+    connect(inspector_, &PatchInspector::binSelected, this, [this](int spectrum, double wavelength) {
+        const Cursor cursor = document_.cursorAtBin(spectrum, wavelength);
+        document_.setCursor(cursor); // the bin may be padding: the patch stays selected
+        emit placeChosen(cursor);
+    });
+    connect(inspector_, &PatchInspector::neighbourRequested, this, &LinkedViews::neighbourRequested);
+    connect(inspector_, &PatchInspector::extractRequested, this, [this] {
+        if (document_.selectedPatch() && document_.pixels()) controller_.extractPatch(*document_.selectedPatch());
+    });
+    connect(inspector_, &PatchInspector::maskEdited, this,
+            [this](const QHash<int, bool>& edits) { document_.setMaskEdits(edits); });
+}
+
+LinkedViews::~LinkedViews() = default;
+
+void LinkedViews::choose(const Cursor& cursor) {
+    document_.setCursor(cursor);
+    const auto patch = document_.patchAt(cursor);
+    const auto& selected = document_.selectedPatch();
+    const bool same = patch && selected && patch->subbundle == selected->subbundle && patch->step == selected->step;
+    if (patch && !same && document_.pixels()) document_.selectPatch(patch);
+    emit placeChosen(cursor);
+}
+
+void LinkedViews::setSource(Source source) {
+    source_ = source;
+    sourceBox_->setCurrentIndex(static_cast<int>(source));
+    refreshSpectrum();
+}
+
+void LinkedViews::setFibers(Fibers fibers) {
+    fibers_ = fibers;
+    fibersBox_->setCurrentIndex(static_cast<int>(fibers));
+    refreshSpectrum();
+}
+
+bool LinkedViews::eventFilter(QObject* watched, QEvent* event) {
+    if (event->type() == QEvent::Show) {
+        if (watched == spectrum_ && spectrumStale_) refreshSpectrum();
+        if (watched == inspector_ && patchStale_) refreshPatch();
+    }
+    return QObject::eventFilter(watched, event);
+}
+
+void LinkedViews::refreshPatch() {
+    patchStale_ = !inspector_->isVisible();
+    if (patchStale_) return;
+    const PatchRun& run = document_.patchRun();
+    const PatchRun& before = document_.previousPatchRun();
+    inspector_->setPatch({run.detail, run.plan, run.psf, document_.image()}, before.detail);
+    const Cursor& cursor = document_.cursor();
+    if (run && cursor.hasBin()) inspector_->selectBin(cursor.spectrum, cursor.wavelength);
+}
+
+bool LinkedViews::showsFrame() const {
+    if (source_ == Source::Patch || !document_.frame()) return false;
+    const int spectrum = document_.cursor().spectrum;
+    return source_ == Source::Frame || spectrum < 0 || rowOf(*document_.frame().frame, spectrum) >= 0;
+}
+
+void LinkedViews::refreshSpectrumSoon() {
+    if (!timer_->isActive()) timer_->start();
+}
+
+void LinkedViews::refreshSpectrum() {
+    timer_->stop();
+    spectrumStale_ = !spectrum_->isVisible();
+    if (spectrumStale_) return;
+    int spectrum = document_.cursor().spectrum;
+    SpectrumData data;
+    if (showsFrame()) {
+        if (spectrum < 0) spectrum = document_.frame().frame->specmin;
+        data = frameData(spectrum);
+    } else if (document_.patchRun()) {
+        const Patch& patch = document_.patchRun().detail->patch;
+        if (!patch.spectra.contains(spectrum)) spectrum = patch.core.first;
+        data = patchData(spectrum);
+    }
+    spectrum_->setData(std::move(data));
+    spectrum_->plot()->select(spectrum);
+}
+
+SpectrumData LinkedViews::frameData(int spectrum) const {
+    SpectrumData data;
+    const OpenFrame& open = document_.frame();
+    const ExtractedFrame& frame = *open.frame;
+    data.source = open.label;
+    IndexRange wanted{spectrum, spectrum + 1};
+    const Plan* plan = open.plan ? open.plan.get() : document_.plan().get();
+    if (fibers_ != Fibers::One) {
+        const int size = plan != nullptr ? plan->options.bundlesize : ExtractionOptions().bundlesize;
+        wanted = {spectrum / size * size, (spectrum / size + 1) * size};
+        if (fibers_ == Fibers::Subbundle && plan != nullptr)
+            for (const Subbundle& subbundle : plan->subbundles)
+                if (subbundle.core.contains(spectrum)) wanted = subbundle.core;
+    }
+    for (int s = wanted.first; s < wanted.last; ++s)
+        if (const int row = rowOf(frame, s); row >= 0)
+            data.spectra.push_back(curveOfFrame(frame, static_cast<std::size_t>(row)));
+    addFrame(data, SpectrumOverlay::Kind::Frame, document_.secondFrame().label, document_.secondFrame());
+    if (document_.truth())
+        addTruth(data, [&](int s) {
+            return curveOfTruth(*document_.truth(), frame, static_cast<std::size_t>(s - frame.specmin));
+        });
+    addFrame(data, SpectrumOverlay::Kind::Previous, tr("before: %1").arg(document_.previousFrame().label),
+             document_.previousFrame());
+    addPatch(data, SpectrumOverlay::Kind::Previous, tr("patch"), document_.patchRun());
+    if (plan != nullptr) data.seams = patchSeams(*plan);
+    return data;
+}
+
+SpectrumData LinkedViews::patchData(int spectrum) const {
+    SpectrumData data;
+    const PatchRun& run = document_.patchRun();
+    data.source = tr("patch");
+    const IndexRange wanted = fibers_ == Fibers::One ? IndexRange{spectrum, spectrum + 1} : run.detail->patch.spectra;
+    for (int s = wanted.first; s < wanted.last; ++s) data.spectra.push_back(curveOfPatch(*run.detail, *run.plan, s));
+    addPatch(data, SpectrumOverlay::Kind::Previous, tr("patch before"), document_.previousPatchRun());
+    addFrame(data, SpectrumOverlay::Kind::Frame, document_.frame().label, document_.frame());
+    addFrame(data, SpectrumOverlay::Kind::Frame, document_.secondFrame().label, document_.secondFrame());
+    if (document_.truth())
+        addTruth(data, [&](int s) { return curveOfTruth(*document_.truth(), *run.detail, *run.plan, s); });
+    data.seams = patchSeams(*run.plan);
+    return data;
+}
+
+QJsonObject LinkedViews::session() const {
+    const SpectrumSettings& s = spectrum_->settings();
+    const SpectrumPlot::View& view = spectrum_->plot()->view();
+    return {{QStringLiteral("source"), sourceBox_->currentText()},
+            {QStringLiteral("fibers"), fibersBox_->currentText()},
+            {QStringLiteral("nm"), s.nanometres},
+            {QStringLiteral("per bin"), s.perBin},
+            {QStringLiteral("errors"), s.errorBand},
+            {QStringLiteral("xflux"), s.xflux},
+            {QStringLiteral("residual"), s.residual},
+            {QStringLiteral("overlays"), s.overlays},
+            {QStringLiteral("seams"), s.seams},
+            {QStringLiteral("sky lines"), s.skyLines},
+            {QStringLiteral("galaxy lines"), s.galaxyLines},
+            {QStringLiteral("redshift"), s.redshift},
+            {QStringLiteral("smoothing"), s.smoothing},
+            {QStringLiteral("shaded bits"), static_cast<qint64>(s.shadedBits)},
+            {QStringLiteral("from"), view.x.low},
+            {QStringLiteral("to"), view.x.high},
+            {QStringLiteral("low"), view.y.low},
+            {QStringLiteral("high"), view.y.high},
+            {QStringLiteral("fit y"), view.fitY},
+            {QStringLiteral("surfaces"), inspector_->showsSurfaces()}};
+}
+
+void LinkedViews::restore(const QJsonObject& json) {
+    if (json.isEmpty()) return;
+    SpectrumSettings s = spectrum_->settings();
+    const auto flag = [&](const char* name, bool& value) { value = json[QLatin1String(name)].toBool(value); };
+    flag("nm", s.nanometres);
+    flag("per bin", s.perBin);
+    flag("errors", s.errorBand);
+    flag("xflux", s.xflux);
+    flag("residual", s.residual);
+    flag("overlays", s.overlays);
+    flag("seams", s.seams);
+    flag("sky lines", s.skyLines);
+    flag("galaxy lines", s.galaxyLines);
+    s.redshift = json[QStringLiteral("redshift")].toDouble(s.redshift);
+    s.smoothing = json[QStringLiteral("smoothing")].toInt(s.smoothing);
+    s.shadedBits = static_cast<std::uint32_t>(json[QStringLiteral("shaded bits")].toInteger(s.shadedBits));
+    spectrum_->setSettings(s);
+    const int source = sourceBox_->findText(json[QStringLiteral("source")].toString());
+    if (source >= 0) setSource(static_cast<Source>(source));
+    const int fibers = fibersBox_->findText(json[QStringLiteral("fibers")].toString());
+    if (fibers >= 0) setFibers(static_cast<Fibers>(fibers));
+    inspector_->showSurfaces(json[QStringLiteral("surfaces")].toBool());
+    SpectrumPlot::View view;
+    view.x = {json[QStringLiteral("from")].toDouble(), json[QStringLiteral("to")].toDouble()};
+    view.y = {json[QStringLiteral("low")].toDouble(), json[QStringLiteral("high")].toDouble()};
+    view.fitY = json[QStringLiteral("fit y")].toBool(true);
+    if (view.x.span() > 0) spectrum_->plot()->setView(view);
+}
+
+} // namespace patchlight::widgets
