@@ -4,7 +4,7 @@
 #include "core/engine/Options.h"
 #include "core/psf/Psf.h"
 #include "gpu/CudaBackend.h"
-#include "widgets/ccd/CcdView.h"
+#include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
 #include "widgets/window/MainWindow.h"
 

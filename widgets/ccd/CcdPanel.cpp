@@ -44,12 +44,12 @@ QWidget* labelled(const QString& text, QWidget* control, QWidget* parent) {
 
 // --- colour bar -----------------------------------------------------------------------------------------------------------------
 
-ColorBar::ColorBar(CcdView& view, QWidget* parent) : QWidget(parent), view_(view) {
+ColorBar::ColorBar(CcdImageView& view, QWidget* parent) : QWidget(parent), view_(view) {
     setAccessibleName(tr("Colour bar"));
     setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
     const auto redraw = [this] { update(); };
-    connect(&view_, &CcdView::layerChanged, this, redraw);
-    connect(&view_, &CcdView::settingsChanged, this, redraw);
+    connect(&view_, &CcdImageView::layerChanged, this, redraw);
+    connect(&view_, &CcdImageView::settingsChanged, this, redraw);
 }
 
 void ColorBar::paintEvent(QPaintEvent*) {
@@ -96,7 +96,7 @@ void ColorBar::paintEvent(QPaintEvent*) {
 
 // --- readout --------------------------------------------------------------------------------------------------------------------
 
-ReadoutStrip::ReadoutStrip(Document& document, CcdView& view, QWidget* parent)
+ReadoutStrip::ReadoutStrip(Document& document, CcdImageView& view, QWidget* parent)
     : QWidget(parent), document_(document), view_(view) {
     setAccessibleName(tr("Readout"));
     auto* layout = new QHBoxLayout(this);
@@ -142,7 +142,7 @@ ReadoutStrip::ReadoutStrip(Document& document, CcdView& view, QWidget* parent)
     connect(&document_, &Document::imageChanged, this, changed);
     connect(&document_, &Document::modelChanged, this, changed);
     connect(&document_, &Document::planChanged, this, changed);
-    connect(&view_, &CcdView::layerChanged, this, changed);
+    connect(&view_, &CcdImageView::layerChanged, this, changed);
     refresh();
 }
 
@@ -200,7 +200,7 @@ void ReadoutStrip::refresh() {
 // --- panel ----------------------------------------------------------------------------------------------------------------------
 
 CcdPanel::CcdPanel(Document& document, QWidget* parent)
-    : QWidget(parent), document_(document), view_(new CcdView(document, this)),
+    : QWidget(parent), document_(document), view_(new CcdImageView(document, this)),
       readout_(new ReadoutStrip(document, *view_, this)), bar_(new ColorBar(*view_, this)), layer_(new QComboBox(this)),
       cuts_(new QComboBox(this)), low_(new QLineEdit(this)), high_(new QLineEdit(this)), scaling_(new QComboBox(this)),
       map_(new QComboBox(this)), invert_(new QCheckBox(tr("invert"), this)), fade_(new QSlider(Qt::Horizontal, this)),
@@ -288,8 +288,8 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     });
     connect(fadeLayer_, &QComboBox::activated, this,
             [this] { view_->setFadeLayer(static_cast<Layer>(fadeLayer_->currentData().toInt())); });
-    connect(view_, &CcdView::layerChanged, this, &CcdPanel::refresh);
-    connect(view_, &CcdView::settingsChanged, this, &CcdPanel::refresh);
+    connect(view_, &CcdImageView::layerChanged, this, &CcdPanel::refresh);
+    connect(view_, &CcdImageView::settingsChanged, this, &CcdPanel::refresh);
     refresh();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "widgets/ccd/CcdView.h"
+#include "widgets/ccd/CcdImageView.h"
 
 #include <QWidget>
 
@@ -17,7 +17,7 @@ class ColorBar : public QWidget {
     Q_OBJECT
 
 public:
-    explicit ColorBar(CcdView& view, QWidget* parent = nullptr);
+    explicit ColorBar(CcdImageView& view, QWidget* parent = nullptr);
     [[nodiscard]] QSize sizeHint() const override { return {200, 34}; }
     [[nodiscard]] QSize minimumSizeHint() const override { return {120, 34}; }
 
@@ -25,7 +25,7 @@ protected:
     void paintEvent(QPaintEvent* event) override;
 
 private:
-    CcdView& view_;
+    CcdImageView& view_;
 };
 
 /// The fixed strip that says what is under the mouse (or under the cursor, where the mouse is elsewhere).
@@ -33,14 +33,14 @@ class ReadoutStrip : public QWidget {
     Q_OBJECT
 
 public:
-    ReadoutStrip(Document& document, CcdView& view, QWidget* parent = nullptr);
+    ReadoutStrip(Document& document, CcdImageView& view, QWidget* parent = nullptr);
     /// As shown: "x", "y", "value", "ivar", "mask", "fiber", "wavelength", "patch".
     [[nodiscard]] QString text(const QString& field) const;
 
 private:
     void refresh();
     Document& document_;
-    CcdView& view_;
+    CcdImageView& view_;
     QList<QPair<QString, QLabel*>> fields_;
 };
 
@@ -50,7 +50,7 @@ class CcdPanel : public QWidget {
 
 public:
     explicit CcdPanel(Document& document, QWidget* parent = nullptr);
-    [[nodiscard]] CcdView& view() { return *view_; }
+    [[nodiscard]] CcdImageView& view() { return *view_; }
     [[nodiscard]] ReadoutStrip& readout() { return *readout_; }
 
 private:
@@ -58,7 +58,7 @@ private:
     void apply();
 
     Document& document_;
-    CcdView* view_;
+    CcdImageView* view_;
     ReadoutStrip* readout_;
     ColorBar* bar_;
     QComboBox* layer_;

@@ -38,14 +38,14 @@ std::vector<ColorMap> makeMaps() {
         const int v = static_cast<int>(std::lround(255.0 * t));
         return qRgb(v, v, v);
     }));
-    maps.push_back(make("sea", "Sea (blue to yellow)", ramp(0.16, 0.94, 300.0, 105.0, 0.155)));
-    maps.push_back(make("ember", "Ember (black to yellow)", ramp(0.05, 0.97, 290.0, 470.0, 0.20)));
-    maps.push_back(make("dusk", "Dusk (blue to sand)", [](double t) {
+    maps.push_back(make("sea", "Sea", ramp(0.16, 0.94, 300.0, 105.0, 0.155)));
+    maps.push_back(make("ember", "Ember", ramp(0.05, 0.97, 290.0, 470.0, 0.20)));
+    maps.push_back(make("dusk", "Dusk", [](double t) {
         // Only blue against yellow: the axis that all common colour-blind eyes see.
         const double strength = std::abs(2.0 * t - 1.0);
         return okLch(0.14 + 0.80 * t, 0.09 * strength + 0.01, t < 0.5 ? 262.0 : 95.0);
     }));
-    maps.push_back(make("diverging", "Diverging (blue, white, red)", [](double t) {
+    maps.push_back(make("diverging", "Diverging", [](double t) {
         const double d = 2.0 * t - 1.0;
         const double strength = std::abs(d);
         return okLch(0.97 - 0.58 * std::pow(strength, 1.15), 0.19 * std::pow(strength, 0.85), d < 0 ? 255.0 : 33.0);

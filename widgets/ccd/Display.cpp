@@ -143,7 +143,34 @@ ValueRange minMax(const float* data, std::size_t count) {
     return {low, high > low ? high : low + 1.0};
 }
 
-ValueRange findRange(std::span<const float> sorted, Cuts cuts) {
+namespace {
+
+/// The values without the one that fills more than a fifth of the image, where there is such a one: pixels without data, not of it.
+std::vector<float> withoutFill(std::span<const float> sorted) {
+    std::size_t longest = 0;
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < sorted.size();) {
+        std::size_t j = i;
+        while (j < sorted.size() && sorted[j] == sorted[i]) ++j;
+        if (j - i > longest) {
+            longest = j - i;
+            at = i;
+        }
+        i = j;
+    }
+    constexpr std::size_t least = 100;
+    std::vector<float> values(sorted.begin(), sorted.end());
+    if (5 * longest > sorted.size() && sorted.size() - longest >= least)
+        values.erase(values.begin() + static_cast<std::ptrdiff_t>(at),
+                     values.begin() + static_cast<std::ptrdiff_t>(at + longest));
+    return values;
+}
+
+} // namespace
+
+ValueRange findRange(std::span<const float> all, Cuts cuts) {
+    const std::vector<float> sorted =
+        cuts == Cuts::MinMax ? std::vector<float>(all.begin(), all.end()) : withoutFill(all);
     if (sorted.empty()) return {0, 1};
     const auto percent = [&](double share) -> ValueRange {
         const double outside = 0.5 * (1.0 - share) * static_cast<double>(sorted.size() - 1);

@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <future>
 #include <mutex>
 #include <utility>
 
@@ -87,7 +88,84 @@ struct ExtractionController::Opened {
     QString modelPath;
     QStringList opened;
     QStringList errors;
+
+    void add(Opened&& other);
+    static Opened read(const QString& path);
 };
+
+void ExtractionController::Opened::add(Opened&& other) {
+    if (other.image) {
+        image = std::move(other.image);
+        pixels = std::move(other.pixels);
+    }
+    if (other.psf) {
+        psf = std::move(other.psf);
+        traces = std::move(other.traces);
+    }
+    for (OpenFrame& frame : other.frames) frames.push_back(std::move(frame));
+    if (other.truth) truth = std::move(other.truth);
+    if (!other.model.empty()) {
+        model = std::move(other.model);
+        modelNx = other.modelNx;
+        modelNy = other.modelNy;
+        modelPath = other.modelPath;
+    }
+    opened << other.opened;
+    errors << other.errors;
+}
+
+/// Reads one file as what it is; an error is noted.
+ExtractionController::Opened ExtractionController::Opened::read(const QString& path) {
+    Opened opened;
+    try {
+        const std::string name = path.toStdString();
+        const FileKind kind = fileKind(name);
+        switch (kind) {
+        case FileKind::CcdImage: {
+            auto image = std::make_shared<const CcdImage>(readCcdImage(name));
+            opened.pixels = std::make_shared<const WeightedPixels>(weightedPixels(*image));
+            opened.image = std::move(image);
+            break;
+        }
+        case FileKind::Psf: {
+            auto psf = std::make_shared<const Psf>(readPsf(name));
+            if (psf->ny > 0) opened.traces = std::make_shared<const TraceMap>(*psf, psf->nx, psf->ny);
+            opened.psf = std::move(psf);
+            break;
+        }
+        case FileKind::Frame: {
+            OpenFrame frame;
+            frame.frame = std::make_shared<const ExtractedFrame>(readFrame(name));
+            frame.path = QFileInfo(path).absoluteFilePath();
+            frame.label = QFileInfo(path).fileName();
+            opened.frames.push_back(std::move(frame));
+            break;
+        }
+        case FileKind::Truth:
+            opened.truth = std::make_shared<const TruthSpectra>(readTruth(name));
+            break;
+        case FileKind::Model: {
+            const FitsFile file(name, [](const FitsHdu& hdu) { return hdu.name == "MODEL"; });
+            const FitsHdu& hdu = file.require("MODEL");
+            if (!hdu.isImage(2)) throw Error(name + "[MODEL]: found " + hdu.shapeText() + ", not an image of two axes");
+            opened.model.resize(file.pixelCount(hdu));
+            file.readImage(hdu, std::span<float>(opened.model));
+            opened.modelNx = static_cast<int>(hdu.shape[0]);
+            opened.modelNy = static_cast<int>(hdu.shape[1]);
+            opened.modelPath = path;
+            break;
+        }
+        default:
+            throw Error(
+                name + ": " + fileKindName(kind) +
+                "; the window opens CCD images (IMAGE, IVAR), PSFs, extracted frames, truth files and model images");
+        }
+        opened.opened << path;
+    } catch (...) {
+        opened.errors << errorText(std::current_exception());
+    }
+    return opened;
+}
 
 /// The pixels of patch extractions: the document's, or a copy of them with the edits of the mask.
 struct ExtractionController::PatchPixels {
@@ -243,70 +321,21 @@ int ExtractionController::open(const QStringList& paths, bool asSecondFrame) {
     if (paths.isEmpty()) return 0;
     QStringList names;
     for (const QString& path : paths) names << QFileInfo(path).fileName();
-    const int nx = document_.image() ? document_.image()->nx : 0;
-    const int ny = document_.image() ? document_.image()->ny : 0;
+    constexpr int assumedRows = 4128; // of a CCD that neither the PSF nor an image tells the size of
+    const int ny = document_.image() ? document_.image()->ny : assumedRows;
     const int number = nextJob_; // the one that post() gives
     return post(tr("open %1").arg(names.join(QStringLiteral(", "))), *fileThread_,
-                [this, paths, asSecondFrame, nx, ny, number](const std::stop_token& stop) -> QString {
+                [this, paths, asSecondFrame, ny, number](const std::stop_token& stop) -> QString {
+                    // Side by side: the PSF's traces are sampled while the image is read.
+                    std::vector<std::future<Opened>> readers;
+                    for (const QString& path : paths)
+                        readers.push_back(std::async(std::launch::async, &Opened::read, path));
                     auto opened = std::make_shared<Opened>();
-                    int width = nx;
-                    int height = ny;
-                    for (const QString& path : paths) {
-                        if (stop.stop_requested()) throw Cancelled();
-                        try {
-                            const std::string name = path.toStdString();
-                            const FileKind kind = fileKind(name);
-                            switch (kind) {
-                            case FileKind::CcdImage: {
-                                auto image = std::make_shared<const CcdImage>(readCcdImage(name));
-                                opened->pixels = std::make_shared<const WeightedPixels>(weightedPixels(*image));
-                                width = image->nx;
-                                height = image->ny;
-                                opened->image = std::move(image);
-                                break;
-                            }
-                            case FileKind::Psf: {
-                                auto psf = std::make_shared<const Psf>(readPsf(name));
-                                opened->traces = std::make_shared<const TraceMap>(*psf, psf->nx > 0 ? psf->nx : width,
-                                                                                  psf->ny > 0  ? psf->ny
-                                                                                  : height > 0 ? height
-                                                                                               : 4096);
-                                opened->psf = std::move(psf);
-                                break;
-                            }
-                            case FileKind::Frame: {
-                                OpenFrame frame;
-                                frame.frame = std::make_shared<const ExtractedFrame>(readFrame(name));
-                                frame.path = QFileInfo(path).absoluteFilePath();
-                                frame.label = QFileInfo(path).fileName();
-                                opened->frames.push_back(std::move(frame));
-                                break;
-                            }
-                            case FileKind::Truth:
-                                opened->truth = std::make_shared<const TruthSpectra>(readTruth(name));
-                                break;
-                            case FileKind::Model: {
-                                const FitsFile file(name, [](const FitsHdu& hdu) { return hdu.name == "MODEL"; });
-                                const FitsHdu& hdu = file.require("MODEL");
-                                if (hdu.shape.size() != 2) throw Error(name + "[MODEL]: not an image of two axes");
-                                opened->model.resize(file.pixelCount(hdu));
-                                file.readImage(hdu, std::span<float>(opened->model));
-                                opened->modelNx = static_cast<int>(hdu.shape[0]);
-                                opened->modelNy = static_cast<int>(hdu.shape[1]);
-                                opened->modelPath = path;
-                                break;
-                            }
-                            default:
-                                throw Error(
-                                    name + ": " + fileKindName(kind) +
-                                    "; the window opens CCD images (IMAGE, IVAR), PSFs, extracted frames, truth "
-                                    "files and model images");
-                            }
-                            opened->opened << path;
-                        } catch (...) {
-                            opened->errors << errorText(std::current_exception());
-                        }
-                    }
+                    for (std::future<Opened>& reader : readers) opened->add(reader.get());
+                    if (stop.stop_requested()) throw Cancelled();
+                    if (opened->psf && !opened->traces) // a PSF that does not say how large its CCD is
+                        opened->traces =
+                            std::make_shared<const TraceMap>(*opened->psf, 0, opened->image ? opened->image->ny : ny);
                     QMetaObject::invokeMethod(
                         this, [this, opened, asSecondFrame, number] { installOpened(number, *opened, asSecondFrame); },
                         Qt::QueuedConnection);
@@ -372,8 +401,12 @@ void ExtractionController::startPatch() {
     const Patch patch = *nextPatch_;
     nextPatch_.reset();
     lastCommand_ = commandLine(patch, {});
+    // One line for all the patches that were walked through: a failed one stays until it has been seen.
+    if (const Job* last = jobs_.find(lastPatchJob_); last && last->state != JobState::Failed)
+        jobs_.remove(lastPatchJob_);
     const int number = addJob(tr("patch: %1").arg(document_.describePatch(patch)), lastCommand_);
     patchJob_ = number;
+    lastPatchJob_ = number;
     begin(number);
     patchThread_->post([this, number, patch, plan = document_.plan(), psf = document_.psf(),
                         pixels = document_.pixels(), image = document_.image(), edits = document_.maskEdits(),
@@ -537,8 +570,10 @@ int ExtractionController::extract(Scope scope) {
         auto ranges = std::make_shared<const std::vector<RangeRecord>>(timeline->records());
         QMetaObject::invokeMethod(
             this,
-            [this, number, done, model, plan, image, label, ranges] {
-                if (!isRunning(number) || backgroundJob_ != number || document_.image() != image) return;
+            [this, number, done, model, plan, image, psf, label, ranges] {
+                if (!isRunning(number) || backgroundJob_ != number || document_.image() != image ||
+                    document_.psf() != psf)
+                    return;
                 lastRanges_ = ranges;
                 document_.replaceFrame({done, label, {}, plan, nullptr});
                 // Spectra that were not asked for have no model: NaN there, as nothing is known.

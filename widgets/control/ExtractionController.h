@@ -118,6 +118,7 @@ private:
     QString lastCommand_;
     std::shared_ptr<const std::vector<RangeRecord>> lastRanges_;
 
+    int lastPatchJob_ = 0;                     ///< the newest in the table
     int patchJob_ = 0;                         ///< the one running; 0: none
     std::optional<Patch> nextPatch_;           ///< the newest request, waiting
     std::unique_ptr<PatchPixels> patchPixels_; ///< used on the patch thread only

@@ -108,6 +108,15 @@ void JobsModel::add(Job job) {
     endInsertRows();
 }
 
+void JobsModel::remove(int number) {
+    const auto it = std::find_if(jobs_.begin(), jobs_.end(), [&](const Job& job) { return job.number == number; });
+    if (it == jobs_.end() || !it->ended()) return;
+    const int row = static_cast<int>(it - jobs_.begin());
+    beginRemoveRows({}, row, row);
+    jobs_.erase(it);
+    endRemoveRows();
+}
+
 Job* JobsModel::find(int number) {
     const auto it = std::find_if(jobs_.rbegin(), jobs_.rend(), [&](const Job& job) { return job.number == number; });
     return it == jobs_.rend() ? nullptr : &*it;

@@ -49,6 +49,8 @@ public:
     [[nodiscard]] Job* find(int number);
     [[nodiscard]] const Job* find(int number) const;
     void changed(int number);
+    /// Forgets a job that has ended.
+    void remove(int number);
     [[nodiscard]] const std::vector<Job>& jobs() const { return jobs_; }
     [[nodiscard]] static QString stateText(JobState state);
 

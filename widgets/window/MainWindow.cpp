@@ -190,7 +190,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     connect(views_, &LinkedViews::placeChosen, this, &MainWindow::follow);
     defaultLayout_ = saveState(stateVersion);
 
-    connect(&ccdView(), &CcdView::patchRequested, this, [this](const Cursor& cursor) {
+    connect(&ccdView(), &CcdImageView::patchRequested, this, [this](const Cursor& cursor) {
         const auto patch = document_->patchAt(cursor);
         document_->selectPatch(patch);
         if (patch) return;
@@ -203,7 +203,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
                 : document_->planProblem(),
             8000);
     });
-    connect(&ccdView(), &CcdView::contextMenuRequested, this, [this](const QPoint& at) {
+    connect(&ccdView(), &CcdImageView::contextMenuRequested, this, [this](const QPoint& at) {
         QMenu menu;
         for (const char* id : {"go.to", "go.bookmark", "extract.patch", "extract.fiber", "extract.bundle", "view.fit",
                                "view.one", "view.contrast"})
@@ -238,7 +238,7 @@ MainWindow::~MainWindow() {
     controller_ = nullptr;
 }
 
-CcdView& MainWindow::ccdView() { return ccd_->view(); }
+CcdImageView& MainWindow::ccdView() { return ccd_->view(); }
 
 void MainWindow::refreshTitle() {
     QStringList names;
@@ -290,7 +290,7 @@ void MainWindow::resetLayout() {
 // --- actions --------------------------------------------------------------------------------------------------------------------
 
 void MainWindow::makeActions() {
-    CcdView* const view = &ccdView();
+    CcdImageView* const view = &ccdView();
     ActionList& a = *actions_;
     const QString file = QStringLiteral("File");
     a.add({"file.open", file, tr("&Open..."), "Ctrl+O",
@@ -466,7 +466,7 @@ void MainWindow::makeActions() {
                          QString::fromLatin1(overlayKeys[i]), tr("Draw or hide: %1").arg(overlayName(overlay)), true,
                          view->overlay(overlay), view},
                         [view, overlay](bool on) { view->setOverlay(overlay, on); });
-        connect(view, &CcdView::overlaysChanged, action,
+        connect(view, &CcdImageView::overlaysChanged, action,
                 [view, overlay, action] { action->setChecked(view->overlay(overlay)); });
     }
 
@@ -799,7 +799,7 @@ QJsonObject MainWindow::session(const QString& folder) const {
     json[QStringLiteral("engine")] = controller_->backendName();
     json[QStringLiteral("threads")] = controller_->threads();
 
-    const CcdView& view = ccd_->view();
+    const CcdImageView& view = ccd_->view();
     const auto place = [](const Cursor& cursor) {
         QJsonObject object;
         if (cursor.hasBin()) {
@@ -884,7 +884,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         resetLayout();
 
     const auto showAll = [this, json, place] {
-        CcdView& view = ccdView();
+        CcdImageView& view = ccdView();
         const QJsonObject display = json[QStringLiteral("display")].toObject();
         for (const Layer layer : {Layer::Image, Layer::Ivar, Layer::Residual, Layer::Pull})
             if (display.contains(layerName(layer)))

@@ -20,7 +20,7 @@ namespace patchlight::widgets {
 
 class ActionList;
 class CcdPanel;
-class CcdView;
+class CcdImageView;
 class Document;
 class JobsPanel;
 class LinkedViews;
@@ -37,7 +37,7 @@ public:
     [[nodiscard]] Document& document() { return *document_; }
     [[nodiscard]] ExtractionController& controller() { return *controller_; }
     [[nodiscard]] ActionList& actionList() { return *actions_; }
-    [[nodiscard]] CcdView& ccdView();
+    [[nodiscard]] CcdImageView& ccdView();
     [[nodiscard]] CcdPanel& ccdPanel() { return *ccd_; }
     [[nodiscard]] OptionsPanel& optionsPanel() { return *options_; }
     [[nodiscard]] JobsPanel& jobsPanel() { return *jobs_; }

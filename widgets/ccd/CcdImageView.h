@@ -46,12 +46,12 @@ struct ViewState {
 
 /// The CCD: pixels through a colour table, only those that are on screen, with overlays. Mouse as in ds9: wheel zooms at the cursor,
 /// middle button pans, right button changes contrast and bias, double click resets them; a click selects.
-class CcdView : public QWidget {
+class CcdImageView : public QWidget {
     Q_OBJECT
 
 public:
-    explicit CcdView(Document& document, QWidget* parent = nullptr);
-    ~CcdView() override;
+    explicit CcdImageView(Document& document, QWidget* parent = nullptr);
+    ~CcdImageView() override;
 
     [[nodiscard]] Layer layer() const { return layer_; }
     void setLayer(Layer layer);

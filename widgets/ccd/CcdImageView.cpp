@@ -1,4 +1,4 @@
-#include "widgets/ccd/CcdView.h"
+#include "widgets/ccd/CcdImageView.h"
 
 #include "core/analysis/MaskNames.h"
 #include "core/engine/PatchResult.h"
@@ -86,23 +86,23 @@ std::vector<QLineF> contour(const std::vector<double>& values, int nx, int ny, d
 QString overlayName(Overlay overlay) {
     switch (overlay) {
     case Overlay::Traces:
-        return CcdView::tr("traces");
+        return CcdImageView::tr("traces");
     case Overlay::Ticks:
-        return CcdView::tr("wavelengths");
+        return CcdImageView::tr("wavelengths");
     case Overlay::Bundles:
-        return CcdView::tr("bundles");
+        return CcdImageView::tr("bundles");
     case Overlay::PatchGrid:
-        return CcdView::tr("patch grid");
+        return CcdImageView::tr("patch grid");
     case Overlay::SelectedPatch:
-        return CcdView::tr("selected patch");
+        return CcdImageView::tr("selected patch");
     case Overlay::MaskBits:
-        return CcdView::tr("mask bits");
+        return CcdImageView::tr("mask bits");
     case Overlay::Amplifiers:
-        return CcdView::tr("amplifier edges");
+        return CcdImageView::tr("amplifier edges");
     case Overlay::Spot:
-        return CcdView::tr("PSF spot");
+        return CcdImageView::tr("PSF spot");
     case Overlay::CursorCross:
-        return CcdView::tr("cursor");
+        return CcdImageView::tr("cursor");
     }
     return {};
 }
@@ -116,8 +116,9 @@ QColor maskBitColor(int bit) {
                                                              : QColor(200, 200, 200);
 }
 
-CcdView::CcdView(Document& document, QWidget* parent) : QWidget(parent), document_(document), layers_(document) {
-    setObjectName(QStringLiteral("CcdView"));
+CcdImageView::CcdImageView(Document& document, QWidget* parent)
+    : QWidget(parent), document_(document), layers_(document) {
+    setObjectName(QStringLiteral("CcdImageView"));
     setAccessibleName(tr("CCD image"));
     setAccessibleDescription(
         tr("The CCD image with traces and patches; arrow keys walk to neighbouring patches, Tab shows the next layer"));
@@ -167,9 +168,9 @@ CcdView::CcdView(Document& document, QWidget* parent) : QWidget(parent), documen
     connect(&document_, &Document::patchRunChanged, this, redraw);
 }
 
-CcdView::~CcdView() = default;
+CcdImageView::~CcdImageView() = default;
 
-void CcdView::setLayer(Layer layer) {
+void CcdImageView::setLayer(Layer layer) {
     if (layer_ == layer) return;
     layer_ = layer;
     canvasValid_ = false;
@@ -177,7 +178,7 @@ void CcdView::setLayer(Layer layer) {
     Q_EMIT layerChanged();
 }
 
-void CcdView::cycleLayer(int direction) {
+void CcdImageView::cycleLayer(int direction) {
     int next = static_cast<int>(layer_);
     for (int i = 0; i < layerCount; ++i) {
         next = (next + direction + layerCount) % layerCount;
@@ -186,7 +187,7 @@ void CcdView::cycleLayer(int direction) {
     setLayer(static_cast<Layer>(next));
 }
 
-void CcdView::setFade(double share) {
+void CcdImageView::setFade(double share) {
     share = std::clamp(share, 0.0, 1.0);
     if (share == fade_) return;
     fade_ = share;
@@ -195,7 +196,7 @@ void CcdView::setFade(double share) {
     Q_EMIT layerChanged();
 }
 
-void CcdView::setFadeLayer(Layer layer) {
+void CcdImageView::setFadeLayer(Layer layer) {
     if (layer == fadeLayer_) return;
     fadeLayer_ = layer;
     canvasValid_ = false;
@@ -203,7 +204,7 @@ void CcdView::setFadeLayer(Layer layer) {
     Q_EMIT layerChanged();
 }
 
-void CcdView::setSettings(Layer layer, const DisplaySettings& settings) {
+void CcdImageView::setSettings(Layer layer, const DisplaySettings& settings) {
     DisplaySettings& mine = settings_[shared(layer)];
     if (mine == settings) return;
     mine = settings;
@@ -214,20 +215,20 @@ void CcdView::setSettings(Layer layer, const DisplaySettings& settings) {
     Q_EMIT settingsChanged();
 }
 
-void CcdView::resetContrast() {
+void CcdImageView::resetContrast() {
     DisplaySettings settings = this->settings(layer_);
     settings.contrast = 1.0;
     settings.bias = 0.5;
     setSettings(layer_, settings);
 }
 
-void CcdView::invalidateTables() {
+void CcdImageView::invalidateTables() {
     tableValid_.fill(false);
     canvasValid_ = false;
 }
 
 /// Finds the range of values where the cuts ask for one.
-void CcdView::updateRange(Layer layer) {
+void CcdImageView::updateRange(Layer layer) {
     DisplaySettings& settings = settings_[shared(layer)];
     if (settings.cuts == Cuts::Manual) return;
     // Image and model have one range: the image's.
@@ -255,7 +256,7 @@ void CcdView::updateRange(Layer layer) {
             : findRange(layers_.sample(of), settings.cuts);
 }
 
-const ColorTable& CcdView::table(Layer layer) {
+const ColorTable& CcdImageView::table(Layer layer) {
     const auto i = static_cast<std::size_t>(layer);
     if (!tableValid_[i]) {
         const ValueRange before = settings(layer).range;
@@ -263,38 +264,38 @@ const ColorTable& CcdView::table(Layer layer) {
         tables_[i] = ColorTable(settings(layer), layers_.sample(layer == Layer::Model ? Layer::Image : layer));
         tableValid_[i] = true;
         if (!(before == settings(layer).range))
-            QMetaObject::invokeMethod(this, &CcdView::settingsChanged, Qt::QueuedConnection);
+            QMetaObject::invokeMethod(this, &CcdImageView::settingsChanged, Qt::QueuedConnection);
     }
     return tables_[i];
 }
 
 // --- view -----------------------------------------------------------------------------------------------------------------------
 
-double CcdView::fitZoom() const {
+double CcdImageView::fitZoom() const {
     const CcdImage* image = document_.image().get();
     if (!image || width() < 2 || height() < 2) return 1.0;
     return std::clamp(std::min(static_cast<double>(width()) / image->nx, static_cast<double>(height()) / image->ny),
                       minimumZoom, maximumZoom);
 }
 
-QPointF CcdView::toWidget(double x, double y) const {
+QPointF CcdImageView::toWidget(double x, double y) const {
     return {0.5 * width() + (x - view_.centerX) * view_.zoom, 0.5 * height() - (y - view_.centerY) * view_.zoom};
 }
 
-QPointF CcdView::toCcd(const QPointF& position) const {
+QPointF CcdImageView::toCcd(const QPointF& position) const {
     const double zoom = view_.zoom > 0 ? view_.zoom : 1.0;
     return {view_.centerX + (position.x() - 0.5 * width()) / zoom,
             view_.centerY - (position.y() - 0.5 * height()) / zoom};
 }
 
-QRectF CcdView::visibleCcd() const {
+QRectF CcdImageView::visibleCcd() const {
     const QPointF lowerLeft = toCcd(QPointF(0, height()));
     const QPointF upperRight = toCcd(QPointF(width(), 0));
     return QRectF(lowerLeft, upperRight);
 }
 
 /// Keeps some of the CCD on screen, so that no pan or zoom ends in nothing.
-void CcdView::clampView() {
+void CcdImageView::clampView() {
     const CcdImage* image = document_.image().get();
     if (!image) return;
     view_.zoom = std::clamp(view_.zoom, std::min(minimumZoom, fitZoom()), maximumZoom);
@@ -302,7 +303,7 @@ void CcdView::clampView() {
     view_.centerY = std::clamp(view_.centerY, -0.5, image->ny - 0.5);
 }
 
-void CcdView::setView(const ViewState& view, bool remember) {
+void CcdImageView::setView(const ViewState& view, bool remember) {
     const ViewState before = view_;
     view_ = view;
     clampView();
@@ -317,15 +318,15 @@ void CcdView::setView(const ViewState& view, bool remember) {
     Q_EMIT viewChanged();
 }
 
-void CcdView::fit() {
+void CcdImageView::fit() {
     const CcdImage* image = document_.image().get();
     if (!image) return;
     setView({0.5 * (image->nx - 1), 0.5 * (image->ny - 1), fitZoom()});
 }
 
-void CcdView::oneToOne() { setView({view_.centerX, view_.centerY, 1.0}); }
+void CcdImageView::oneToOne() { setView({view_.centerX, view_.centerY, 1.0}); }
 
-void CcdView::zoomBy(double factor, const QPointF& about) {
+void CcdImageView::zoomBy(double factor, const QPointF& about) {
     if (!document_.image()) return;
     const QPointF fixed = toCcd(about);
     ViewState next = view_;
@@ -339,12 +340,12 @@ void CcdView::zoomBy(double factor, const QPointF& about) {
     setView(next, remember);
 }
 
-void CcdView::centerOn(double x, double y, double atLeast) {
+void CcdImageView::centerOn(double x, double y, double atLeast) {
     if (!std::isfinite(x) || !std::isfinite(y)) return;
     setView({x, y, std::max(view_.zoom, atLeast)});
 }
 
-void CcdView::back() {
+void CcdImageView::back() {
     if (past_.empty()) return;
     future_.push_back(view_);
     const ViewState view = past_.back();
@@ -353,7 +354,7 @@ void CcdView::back() {
     Q_EMIT viewChanged();
 }
 
-void CcdView::forward() {
+void CcdImageView::forward() {
     if (future_.empty()) return;
     past_.push_back(view_);
     const ViewState view = future_.back();
@@ -362,7 +363,7 @@ void CcdView::forward() {
     Q_EMIT viewChanged();
 }
 
-void CcdView::setOverlay(Overlay overlay, bool on) {
+void CcdImageView::setOverlay(Overlay overlay, bool on) {
     bool& mine = overlays_[static_cast<std::size_t>(overlay)];
     if (mine == on) return;
     mine = on;
@@ -373,7 +374,7 @@ void CcdView::setOverlay(Overlay overlay, bool on) {
 
 // --- pixels ---------------------------------------------------------------------------------------------------------------------
 
-void CcdView::render() {
+void CcdImageView::render() {
     canvasValid_ = true;
     visibleBits_ = 0;
     const double ratio = devicePixelRatioF();
@@ -457,7 +458,7 @@ void CcdView::render() {
 }
 
 /// Paints masked pixels in the colour of their lowest bit: over what is there, or on a dark ground.
-void CcdView::renderMaskLayer(std::uint32_t bits, bool over) {
+void CcdImageView::renderMaskLayer(std::uint32_t bits, bool over) {
     const Pyramid<std::uint32_t>& mask = layers_.mask();
     if (mask.empty()) return;
     const double ratio = devicePixelRatioF();
@@ -508,12 +509,12 @@ void CcdView::renderMaskLayer(std::uint32_t bits, bool over) {
     }
 }
 
-void CcdView::paintEvent(QPaintEvent*) {
+void CcdImageView::paintEvent(QPaintEvent*) {
     if (view_.zoom <= 0 && document_.image()) {
         const CcdImage& image = *document_.image();
         view_ = {0.5 * (image.nx - 1), 0.5 * (image.ny - 1), fitZoom()};
         canvasValid_ = false;
-        QMetaObject::invokeMethod(this, &CcdView::viewChanged, Qt::QueuedConnection);
+        QMetaObject::invokeMethod(this, &CcdImageView::viewChanged, Qt::QueuedConnection);
     }
     if (!canvasValid_ || canvas_.devicePixelRatio() != devicePixelRatioF()) render();
     QPainter painter(this);
@@ -522,15 +523,15 @@ void CcdView::paintEvent(QPaintEvent*) {
     if (!sentence_.isEmpty()) drawSentence(painter);
 }
 
-void CcdView::resizeEvent(QResizeEvent*) { canvasValid_ = false; }
+void CcdImageView::resizeEvent(QResizeEvent*) { canvasValid_ = false; }
 
 // --- overlays -------------------------------------------------------------------------------------------------------------------
 
-int CcdView::bundlesize() const {
+int CcdImageView::bundlesize() const {
     return document_.plan() ? document_.plan()->options.bundlesize : std::max(1, document_.options().bundlesize);
 }
 
-void CcdView::drawOverlays(QPainter& painter) {
+void CcdImageView::drawOverlays(QPainter& painter) {
     painter.setRenderHint(QPainter::Antialiasing);
     if (overlay(Overlay::Amplifiers)) drawAmplifiers(painter);
     if (document_.traces()) {
@@ -545,8 +546,8 @@ void CcdView::drawOverlays(QPainter& painter) {
     drawLegend(painter);
 }
 
-void CcdView::drawLabel(QPainter& painter, const QPointF& at, const QString& text, const QColor& color,
-                        Qt::Alignment align) {
+void CcdImageView::drawLabel(QPainter& painter, const QPointF& at, const QString& text, const QColor& color,
+                             Qt::Alignment align) {
     const QFontMetricsF metrics(painter.font());
     QRectF box = metrics.boundingRect(text).adjusted(-3, -1, 3, 1);
     box.moveTopLeft(at);
@@ -560,7 +561,7 @@ void CcdView::drawLabel(QPainter& painter, const QPointF& at, const QString& tex
     painter.drawText(box, Qt::AlignCenter, text);
 }
 
-void CcdView::drawTraces(QPainter& painter, bool) {
+void CcdImageView::drawTraces(QPainter& painter, bool) {
     const TraceMap& traces = *document_.traces();
     const QRectF part = visibleCcd();
     const double gap = traces.spacing() * view_.zoom;
@@ -570,10 +571,10 @@ void CcdView::drawTraces(QPainter& painter, bool) {
     // Where the traces would run into each other only every fifth, tenth, ... is drawn.
     int every = 1;
     for (const int step : {1, 5, 25, 125})
-        if (gap * (every = step) >= 4.0) break;
+        if (gap * (every = step) >= 7.0) break;
     painter.setRenderHint(QPainter::Antialiasing, gap * every >= 6.0);
     QColor color = traceColor;
-    color.setAlphaF(gap >= 15 ? 0.9F : 0.6F);
+    color.setAlphaF(gap >= 15 ? 0.9F : every == 1 ? 0.6F : 0.4F);
     painter.setPen(QPen(color, 1.0));
     const int k0 = std::clamp(static_cast<int>(std::floor(part.top() / TraceMap::rowStep)), 0, traces.samples() - 1);
     const int k1 = std::clamp(static_cast<int>(std::ceil(part.bottom() / TraceMap::rowStep)), 0, traces.samples() - 1);
@@ -597,7 +598,7 @@ void CcdView::drawTraces(QPainter& painter, bool) {
     }
 }
 
-void CcdView::drawBundles(QPainter& painter) {
+void CcdImageView::drawBundles(QPainter& painter) {
     const TraceMap& traces = *document_.traces();
     const QRectF part = visibleCcd();
     int first = 0;
@@ -633,7 +634,7 @@ void CcdView::drawBundles(QPainter& painter) {
     }
 }
 
-QPointF CcdView::beside(int spectrum, int side, double wavelength) const {
+QPointF CcdImageView::beside(int spectrum, int side, double wavelength) const {
     const Psf& psf = *document_.psf();
     const double scale = document_.plan() ? document_.plan()->grid.scale : 1.0;
     const double w = wavelength / scale;
@@ -652,7 +653,7 @@ QPointF CcdView::beside(int spectrum, int side, double wavelength) const {
     return here + sign * (QPointF(psf.x(other, w), psf.y(other, w)) - here);
 }
 
-QPolygonF CcdView::isoWavelength(int first, int last, double wavelength) const {
+QPolygonF CcdImageView::isoWavelength(int first, int last, double wavelength) const {
     const Psf& psf = *document_.psf();
     const double w = wavelength / (document_.plan() ? document_.plan()->grid.scale : 1.0);
     QPolygonF line;
@@ -664,7 +665,7 @@ QPolygonF CcdView::isoWavelength(int first, int last, double wavelength) const {
     return line;
 }
 
-QPolygonF CcdView::outline(IndexRange spectra, IndexRange bins) const {
+QPolygonF CcdImageView::outline(IndexRange spectra, IndexRange bins) const {
     const WavelengthGrid& grid = document_.plan()->grid;
     const auto edge = [&](int bin) { return (grid.wavelength(bin) - 0.5 * grid.step()) * grid.scale; };
     QPolygonF shape = isoWavelength(spectra.first, spectra.last, edge(bins.first));
@@ -685,7 +686,7 @@ QPolygonF CcdView::outline(IndexRange spectra, IndexRange bins) const {
     return shape;
 }
 
-void CcdView::drawTicks(QPainter& painter) {
+void CcdImageView::drawTicks(QPainter& painter) {
     const TraceMap& traces = *document_.traces();
     const Psf& psf = *document_.psf();
     const QRectF part = visibleCcd();
@@ -701,10 +702,10 @@ void CcdView::drawTicks(QPainter& painter) {
     const double step = niceStep((high - low) * 70.0 / std::max(70, height()));
     const double gap = traces.spacing() * view_.zoom;
     const int size = bundlesize();
-    QColor color(255, 255, 255, 170);
+    const QPen halo(QColor(0, 0, 0, 120), 3.0);
+    const QPen pen(QColor(255, 255, 255, 190), 1.0);
     for (double w = std::ceil(low / step - 1.0) * step; w <= high + step; w += step) {
         if (w < psf.wavemin() * scale || w > psf.wavemax() * scale) continue;
-        painter.setPen(QPen(color, 1.0));
         // A line across each bundle; short ticks on every trace where there is room.
         for (int bundle = first / size; bundle * size < last; ++bundle) {
             const int a = bundle * size;
@@ -712,9 +713,14 @@ void CcdView::drawTicks(QPainter& painter) {
             if (gap >= 14) {
                 for (int s = std::max(a, first); s < std::min(b, last); ++s) {
                     const QPointF p = toWidget(psf.x(s, w / scale), psf.y(s, w / scale));
-                    painter.drawLine(p - QPointF(0.28 * gap, 0), p + QPointF(0.28 * gap, 0));
+                    const QLineF tick(p - QPointF(0.28 * gap, 0), p + QPointF(0.28 * gap, 0));
+                    painter.setPen(halo);
+                    painter.drawLine(tick);
+                    painter.setPen(pen);
+                    painter.drawLine(tick);
                 }
             } else {
+                painter.setPen(pen);
                 painter.drawPolyline(isoWavelength(a, b, w));
             }
         }
@@ -724,7 +730,7 @@ void CcdView::drawTicks(QPainter& painter) {
     }
 }
 
-void CcdView::drawGrid(QPainter& painter) {
+void CcdImageView::drawGrid(QPainter& painter) {
     if (!document_.plan()) return;
     const Plan& plan = *document_.plan();
     const Psf& psf = *document_.psf();
@@ -760,7 +766,7 @@ void CcdView::drawGrid(QPainter& painter) {
     }
 }
 
-void CcdView::drawPatch(QPainter& painter) {
+void CcdImageView::drawPatch(QPainter& painter) {
     if (!document_.selectedPatch() || !document_.plan()) return;
     const Patch& patch = *document_.selectedPatch();
     QColor faint = patchColor;
@@ -788,7 +794,7 @@ void CcdView::drawPatch(QPainter& painter) {
 }
 
 /// Amplifier edges from the header's CCDSEC* keywords ("[x1:x2,y1:y2]", counted from 1).
-void CcdView::drawAmplifiers(QPainter& painter) {
+void CcdImageView::drawAmplifiers(QPainter& painter) {
     const CcdImage& image = *document_.image();
     painter.setBrush(Qt::NoBrush);
     for (const char amplifier : {'1', '2', '3', '4', 'A', 'B', 'C', 'D'}) {
@@ -808,7 +814,7 @@ void CcdView::drawAmplifiers(QPainter& painter) {
     }
 }
 
-void CcdView::drawSpot(QPainter& painter) {
+void CcdImageView::drawSpot(QPainter& painter) {
     const Cursor& at = document_.hover().hasBin() ? document_.hover() : document_.cursor();
     if (!at.hasBin() || view_.zoom < 1.5) return;
     const PsfView psf = document_.psf()->view();
@@ -834,7 +840,7 @@ void CcdView::drawSpot(QPainter& painter) {
     }
 }
 
-void CcdView::drawCursor(QPainter& painter) {
+void CcdImageView::drawCursor(QPainter& painter) {
     const Cursor& cursor = document_.cursor();
     if (!cursor.hasPixel()) return;
     const QPointF p = toWidget(cursor.x, cursor.y);
@@ -850,7 +856,7 @@ void CcdView::drawCursor(QPainter& painter) {
     painter.drawLines(lines, 4);
 }
 
-void CcdView::drawLegend(QPainter& painter) {
+void CcdImageView::drawLegend(QPainter& painter) {
     if (visibleBits_ == 0 || (!overlay(Overlay::MaskBits) && layer_ != Layer::Mask)) return;
     const QFontMetricsF metrics(painter.font());
     const double row = metrics.height() + 2;
@@ -874,7 +880,7 @@ void CcdView::drawLegend(QPainter& painter) {
     }
 }
 
-void CcdView::drawSentence(QPainter& painter) {
+void CcdImageView::drawSentence(QPainter& painter) {
     QFont font = painter.font();
     font.setPointSizeF(font.pointSizeF() * 1.25);
     painter.setFont(font);
@@ -889,7 +895,7 @@ void CcdView::drawSentence(QPainter& painter) {
 
 // --- hands ----------------------------------------------------------------------------------------------------------------------
 
-bool CcdView::event(QEvent* event) {
+bool CcdImageView::event(QEvent* event) {
     // Tab belongs to the layers here; Ctrl+Tab still leaves the view.
     if (event->type() == QEvent::KeyPress) {
         const auto* key = static_cast<QKeyEvent*>(event);
@@ -906,7 +912,7 @@ bool CcdView::event(QEvent* event) {
     return QWidget::event(event);
 }
 
-void CcdView::wheelEvent(QWheelEvent* event) {
+void CcdImageView::wheelEvent(QWheelEvent* event) {
     wheelRest_ += event->angleDelta().y();
     const double notches = wheelRest_ / 120.0;
     wheelRest_ = 0;
@@ -914,7 +920,7 @@ void CcdView::wheelEvent(QWheelEvent* event) {
     event->accept();
 }
 
-void CcdView::select(const QPointF& position) {
+void CcdImageView::select(const QPointF& position) {
     const QPointF p = toCcd(position);
     const CcdImage* image = document_.image().get();
     if (!image || p.x() < -0.5 || p.y() < -0.5 || p.x() > image->nx - 0.5 || p.y() > image->ny - 0.5) return;
@@ -923,7 +929,7 @@ void CcdView::select(const QPointF& position) {
     Q_EMIT patchRequested(cursor);
 }
 
-void CcdView::mousePressEvent(QMouseEvent* event) {
+void CcdImageView::mousePressEvent(QMouseEvent* event) {
     setFocus();
     dragStart_ = event->position();
     dragView_ = view_;
@@ -940,7 +946,7 @@ void CcdView::mousePressEvent(QMouseEvent* event) {
     }
 }
 
-void CcdView::mouseMoveEvent(QMouseEvent* event) {
+void CcdImageView::mouseMoveEvent(QMouseEvent* event) {
     const QPointF moved = event->position() - dragStart_;
     if (moved.manhattanLength() > 3) dragMoved_ = true;
     if (drag_ == Drag::Pan) {
@@ -962,7 +968,7 @@ void CcdView::mouseMoveEvent(QMouseEvent* event) {
     document_.setHover(document_.cursorAtPixel(p.x(), p.y()));
 }
 
-void CcdView::mouseReleaseEvent(QMouseEvent* event) {
+void CcdImageView::mouseReleaseEvent(QMouseEvent* event) {
     if (drag_ == Drag::Pan) {
         setCursor(Qt::CrossCursor);
         if (!(dragView_ == view_)) {
@@ -976,11 +982,11 @@ void CcdView::mouseReleaseEvent(QMouseEvent* event) {
     drag_ = Drag::None;
 }
 
-void CcdView::mouseDoubleClickEvent(QMouseEvent* event) {
+void CcdImageView::mouseDoubleClickEvent(QMouseEvent* event) {
     resetContrast();
     event->accept();
 }
 
-void CcdView::leaveEvent(QEvent*) { document_.setHover({}); }
+void CcdImageView::leaveEvent(QEvent*) { document_.setHover({}); }
 
 } // namespace patchlight::widgets

@@ -1,0 +1,202 @@
+// How fast the window is under the hand: opens a CCD image and a PSF, works in the CCD view as a person does, and prints JSON.
+// usage: bench_window IMAGE PSF     (xvfb-run -a -s "-screen 0 1920x1200x24" ...)
+
+#include "core/cpu/CpuBackend.h"
+#include "core/engine/PatchResult.h"
+#include "core/psf/Psf.h"
+#include "widgets/ccd/CcdImageView.h"
+#include "widgets/control/Document.h"
+#include "widgets/window/MainWindow.h"
+
+#include <nlohmann/json.hpp>
+
+#include <QApplication>
+#include <QElapsedTimer>
+#include <QMouseEvent>
+#include <QSettings>
+#include <QStyleFactory>
+#include <QTemporaryDir>
+#include <QTest>
+#include <QTimer>
+#include <QWheelEvent>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <vector>
+
+namespace {
+
+using namespace patchlight;
+using namespace patchlight::widgets;
+
+double median(std::vector<double> values) {
+    if (values.empty()) return 0;
+    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+    return values[values.size() / 2];
+}
+
+/// Times `count` drawings, each after a change; milliseconds, median and worst.
+nlohmann::json drawings(QWidget& widget, int count, const std::function<void(int)>& change) {
+    for (int i = 0; i < 3; ++i) {
+        change(i);
+        widget.repaint();
+    }
+    std::vector<double> times;
+    for (int i = 0; i < count; ++i) {
+        QElapsedTimer timer;
+        timer.start();
+        change(i + 3);
+        widget.repaint();
+        QApplication::sendPostedEvents();
+        times.push_back(static_cast<double>(timer.nsecsElapsed()) * 1e-6);
+    }
+    return {{"median_ms", median(times)},
+            {"worst_ms", *std::max_element(times.begin(), times.end())},
+            {"frames_per_second", 1000.0 / median(times)}};
+}
+
+bool waitUntil(const std::function<bool()>& done, int milliseconds) {
+    QElapsedTimer timer;
+    timer.start();
+    while (!done() && timer.elapsed() < milliseconds) QApplication::processEvents(QEventLoop::WaitForMoreEvents, 5);
+    return done();
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 3) {
+        std::fprintf(stderr, "usage: bench_window IMAGE PSF\n");
+        return 2;
+    }
+    const QTemporaryDir home;
+    QSettings::setPath(QSettings::NativeFormat, QSettings::UserScope, home.path());
+    QApplication::setOrganizationName(QStringLiteral("patchlight-bench"));
+    const QApplication application(argc, argv);
+    QApplication::setStyle(QStyleFactory::create(QStringLiteral("Fusion")));
+    nlohmann::json result;
+    MainWindow window([](const std::string&) { return makeCpuBackend(); });
+    window.resize(1600, 1000);
+    window.show();
+    if (!QTest::qWaitForWindowExposed(&window)) return 1;
+    Document& document = window.document();
+    CcdImageView& view = window.ccdView();
+
+    // Opening: from the request to the pixels on screen.
+    QElapsedTimer timer;
+    timer.start();
+    window.openFiles({QString::fromLocal8Bit(argv[1]), QString::fromLocal8Bit(argv[2])});
+    if (!waitUntil([&] { return document.image() && document.psf(); }, 60000)) {
+        std::fprintf(stderr, "bench_window: %s\n", qPrintable(window.problem()));
+        return 1;
+    }
+    view.repaint();
+    result["open_to_screen_ms"] = static_cast<double>(timer.nsecsElapsed()) * 1e-6;
+    waitUntil([&] { return window.controller().activeJobs() == 0; }, 60000);
+
+    const Cursor middle =
+        document.cursorAtBin(document.psf()->nspec / 2, 0.5 * (document.psf()->wavemin() + document.psf()->wavemax()));
+    const int frames = 60;
+    view.fit();
+    result["zoom_fit_to_close"] = drawings(view, frames, [&](int i) {
+        view.setView({middle.x, middle.y, 0.2 * std::pow(1.2, i % 26)}, false);
+    });
+    result["pan_whole_ccd"] = drawings(view, frames, [&](int i) {
+        view.setView({middle.x + 10 * (i % 30), middle.y, 0.25}, false);
+    });
+    result["pan_close"] = drawings(view, frames, [&](int i) { view.setView({middle.x + i, middle.y, 4.0}, false); });
+    result["contrast_close"] = drawings(view, frames, [&](int i) {
+        DisplaySettings settings = view.settings(view.layer());
+        settings.contrast = 1.0 + 0.02 * i;
+        view.setSettings(view.layer(), settings);
+    });
+    view.fit();
+    result["contrast_whole_ccd"] = drawings(view, frames, [&](int i) {
+        DisplaySettings settings = view.settings(view.layer());
+        settings.contrast = 1.0 + 0.02 * i;
+        view.setSettings(view.layer(), settings);
+    });
+    view.resetContrast();
+    for (int i = 0; i < overlayCount; ++i) view.setOverlay(static_cast<Overlay>(i), true);
+    result["pan_whole_ccd_all_overlays"] = drawings(view, frames, [&](int i) {
+        view.setView({middle.x + 10 * (i % 30), middle.y, 0.25}, false);
+    });
+    result["pan_close_all_overlays"] = drawings(view, frames, [&](int i) {
+        view.setView({middle.x + i, middle.y, 4.0}, false);
+    });
+    for (const Overlay overlay : {Overlay::Traces, Overlay::Ticks, Overlay::PatchGrid, Overlay::Amplifiers})
+        view.setOverlay(overlay, false);
+
+    // Clicks: until the result is in the document and every view has been drawn.
+    view.setView({middle.x, middle.y, 4.0}, false);
+    int patches = 0;
+    QObject::connect(&document, &Document::patchRunChanged, &window, [&] { ++patches; });
+    std::vector<double> clicks;
+    for (int i = 0; i < 20; ++i) {
+        const int before = patches;
+        const QPointF at = view.toWidget(middle.x + (i % 2 == 0 ? -60 : 60), middle.y + 7 * (i % 5));
+        timer.restart();
+        QTest::mouseClick(&view, Qt::LeftButton, Qt::NoModifier, at.toPoint());
+        if (!waitUntil([&] { return patches > before; }, 5000)) return 1;
+        QApplication::processEvents();
+        window.repaint();
+        clicks.push_back(static_cast<double>(timer.nsecsElapsed()) * 1e-6);
+        waitUntil([&] { return window.controller().activeJobs() == 0; }, 5000);
+        QTest::qWait(30);
+    }
+    result["click_to_views"] = {{"median_ms", median(clicks)},
+                                {"worst_ms", *std::max_element(clicks.begin(), clicks.end())}};
+
+    // Live: the mouse moves 60 times a second.
+    view.setLive(true);
+    const int liveBefore = patches;
+    QTest::mousePress(&view, Qt::LeftButton, Qt::NoModifier, QPoint(100, 100));
+    timer.restart();
+    QElapsedTimer seconds;
+    seconds.start();
+    int moves = 0;
+    while (seconds.elapsed() < 3000) {
+        const QPointF at(100 + (moves * 7) % (view.width() - 200), 100 + (moves * 3) % (view.height() - 200));
+        QMouseEvent move(QEvent::MouseMove, at, view.mapToGlobal(at), Qt::NoButton, Qt::LeftButton, Qt::NoModifier);
+        QApplication::sendEvent(&view, &move);
+        ++moves;
+        waitUntil([&] { return seconds.elapsed() > moves * 1000 / 60; }, 100);
+    }
+    result["live_patches_per_second"] = 1000.0 * (patches - liveBefore) / static_cast<double>(seconds.elapsed());
+    QTest::mouseRelease(&view, Qt::LeftButton, Qt::NoModifier, QPoint(100, 100));
+    view.setLive(false);
+    waitUntil([&] { return window.controller().activeJobs() == 0; }, 5000);
+
+    // A run of the whole frame on all cores: how long an event waits, and how long a click takes meanwhile.
+    double longest = 0;
+    QElapsedTimer beat;
+    QTimer heart;
+    heart.setInterval(5);
+    beat.start();
+    QObject::connect(&heart, &QTimer::timeout, &window, [&] {
+        longest = std::max(longest, static_cast<double>(beat.nsecsElapsed()) * 1e-6 - 5.0);
+        beat.restart();
+    });
+    document.setCursor(middle);
+    timer.restart();
+    const int run = window.controller().extract(ExtractionController::Scope::Frame);
+    heart.start();
+    std::vector<double> duringRun;
+    while (window.controller().isRunning(run)) {
+        QElapsedTimer click;
+        click.start();
+        const int before = patches;
+        const QPointF at = view.toWidget(middle.x + (duringRun.size() % 2 == 0 ? -60 : 60), middle.y);
+        QTest::mouseClick(&view, Qt::LeftButton, Qt::NoModifier, at.toPoint());
+        if (!waitUntil([&] { return patches > before; }, 5000)) break;
+        duringRun.push_back(static_cast<double>(click.nsecsElapsed()) * 1e-6);
+        waitUntil([&] { return click.elapsed() > 300; }, 400);
+    }
+    result["frame_run"] = {{"seconds", static_cast<double>(timer.elapsed()) * 1e-3},
+                           {"longest_wait_of_an_event_ms", longest},
+                           {"click_median_ms", median(duringRun)}};
+    std::printf("%s\n", result.dump(2).c_str());
+    return 0;
+}
