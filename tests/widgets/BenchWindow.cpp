@@ -119,13 +119,19 @@ int main(int argc, char** argv) {
         view.setSettings(view.layer(), settings);
     });
     view.resetContrast();
-    for (int i = 0; i < overlayCount; ++i) view.setOverlay(static_cast<Overlay>(i), true);
-    result["pan_whole_ccd_all_overlays"] = drawings(view, frames, [&](int i) {
-        view.setView({middle.x + 10 * (i % 30), middle.y, 0.25}, false);
-    });
-    result["pan_close_all_overlays"] = drawings(view, frames, [&](int i) {
-        view.setView({middle.x + i, middle.y, 4.0}, false);
-    });
+    // Each overlay alone, then all of them.
+    for (int k = 0; k <= overlayCount; ++k) {
+        for (int i = 0; i < overlayCount; ++i) view.setOverlay(static_cast<Overlay>(i), i == k || k == overlayCount);
+        const std::string name = "pan_with_" + (k == overlayCount ? std::string("all_overlays")
+                                                                  : overlayName(static_cast<Overlay>(k)).toStdString());
+        result[name] = {{"close", drawings(view, 20,
+                                           [&](int i) {
+                                               view.setView({middle.x + i, middle.y, 4.0}, false);
+                                           })},
+                        {"whole", drawings(view, 20, [&](int i) {
+                             view.setView({middle.x + 10 * (i % 30), middle.y, 0.25}, false);
+                         })}};
+    }
     for (const Overlay overlay : {Overlay::Traces, Overlay::Ticks, Overlay::PatchGrid, Overlay::Amplifiers})
         view.setOverlay(overlay, false);
 

@@ -139,6 +139,10 @@ CcdImageView::CcdImageView(Document& document, QWidget* parent)
         overlays_[static_cast<std::size_t>(overlay)] = true;
 
     const auto redraw = [this] { update(); };
+    const auto redrawAll = [this] {
+        sceneValid_ = false;
+        update();
+    };
     connect(&document_, &Document::imageChanged, this, [this] {
         layers_.documentChanged();
         invalidateTables();
@@ -156,11 +160,11 @@ CcdImageView::CcdImageView(Document& document, QWidget* parent)
         } else if (settings(Layer::Residual).cuts == Cuts::Fixed) {
             tableValid_[static_cast<std::size_t>(Layer::Residual)] = false;
         }
-        canvasValid_ = false;
+        dirty();
         update();
     });
-    connect(&document_, &Document::psfChanged, this, redraw);
-    connect(&document_, &Document::planChanged, this, redraw);
+    connect(&document_, &Document::psfChanged, this, redrawAll);
+    connect(&document_, &Document::planChanged, this, redrawAll);
     connect(&document_, &Document::maskEditsChanged, this, redraw);
     connect(&document_, &Document::cursorChanged, this, redraw);
     connect(&document_, &Document::hoverChanged, this, redraw);
@@ -173,7 +177,7 @@ CcdImageView::~CcdImageView() = default;
 void CcdImageView::setLayer(Layer layer) {
     if (layer_ == layer) return;
     layer_ = layer;
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT layerChanged();
 }
@@ -191,7 +195,7 @@ void CcdImageView::setFade(double share) {
     share = std::clamp(share, 0.0, 1.0);
     if (share == fade_) return;
     fade_ = share;
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT layerChanged();
 }
@@ -199,7 +203,7 @@ void CcdImageView::setFade(double share) {
 void CcdImageView::setFadeLayer(Layer layer) {
     if (layer == fadeLayer_) return;
     fadeLayer_ = layer;
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT layerChanged();
 }
@@ -210,7 +214,7 @@ void CcdImageView::setSettings(Layer layer, const DisplaySettings& settings) {
     mine = settings;
     for (int i = 0; i < layerCount; ++i)
         if (shared(static_cast<Layer>(i)) == shared(layer)) tableValid_[static_cast<std::size_t>(i)] = false;
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT settingsChanged();
 }
@@ -222,9 +226,14 @@ void CcdImageView::resetContrast() {
     setSettings(layer_, settings);
 }
 
+void CcdImageView::dirty() {
+    canvasValid_ = false;
+    sceneValid_ = false;
+}
+
 void CcdImageView::invalidateTables() {
     tableValid_.fill(false);
-    canvasValid_ = false;
+    dirty();
 }
 
 /// Finds the range of values where the cuts ask for one.
@@ -313,7 +322,7 @@ void CcdImageView::setView(const ViewState& view, bool remember) {
         if (past_.size() > historyLength) past_.erase(past_.begin());
         future_.clear();
     }
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT viewChanged();
 }
@@ -367,7 +376,7 @@ void CcdImageView::setOverlay(Overlay overlay, bool on) {
     bool& mine = overlays_[static_cast<std::size_t>(overlay)];
     if (mine == on) return;
     mine = on;
-    canvasValid_ = false;
+    dirty();
     update();
     Q_EMIT overlaysChanged();
 }
@@ -513,17 +522,28 @@ void CcdImageView::paintEvent(QPaintEvent*) {
     if (view_.zoom <= 0 && document_.image()) {
         const CcdImage& image = *document_.image();
         view_ = {0.5 * (image.nx - 1), 0.5 * (image.ny - 1), fitZoom()};
-        canvasValid_ = false;
+        dirty();
         QMetaObject::invokeMethod(this, &CcdImageView::viewChanged, Qt::QueuedConnection);
     }
-    if (!canvasValid_ || canvas_.devicePixelRatio() != devicePixelRatioF()) render();
+    if (!canvasValid_ || canvas_.devicePixelRatio() != devicePixelRatioF()) {
+        render();
+        sceneValid_ = false;
+    }
+    if (!sceneValid_) {
+        // What does not follow the mouse is drawn once.
+        scene_ = canvas_;
+        sceneValid_ = true;
+        QPainter scene(&scene_);
+        scene.setFont(font());
+        if (document_.image()) drawFixedOverlays(scene);
+    }
     QPainter painter(this);
-    painter.drawImage(QPointF(0, 0), canvas_);
-    if (document_.image()) drawOverlays(painter);
+    painter.drawImage(QPointF(0, 0), scene_);
+    if (document_.image()) drawMovingOverlays(painter);
     if (!sentence_.isEmpty()) drawSentence(painter);
 }
 
-void CcdImageView::resizeEvent(QResizeEvent*) { canvasValid_ = false; }
+void CcdImageView::resizeEvent(QResizeEvent*) { dirty(); }
 
 // --- overlays -------------------------------------------------------------------------------------------------------------------
 
@@ -531,19 +551,25 @@ int CcdImageView::bundlesize() const {
     return document_.plan() ? document_.plan()->options.bundlesize : std::max(1, document_.options().bundlesize);
 }
 
-void CcdImageView::drawOverlays(QPainter& painter) {
-    painter.setRenderHint(QPainter::Antialiasing);
+void CcdImageView::drawFixedOverlays(QPainter& painter) {
+    // Long lines at the screen's own width: antialiased they cost ten times as much.
     if (overlay(Overlay::Amplifiers)) drawAmplifiers(painter);
     if (document_.traces()) {
-        if (overlay(Overlay::Traces)) drawTraces(painter, false);
+        if (overlay(Overlay::Traces)) drawTraces(painter);
         if (overlay(Overlay::Bundles)) drawBundles(painter);
         if (overlay(Overlay::PatchGrid)) drawGrid(painter);
         if (overlay(Overlay::Ticks)) drawTicks(painter);
+    }
+    drawLegend(painter);
+}
+
+void CcdImageView::drawMovingOverlays(QPainter& painter) {
+    painter.setRenderHint(QPainter::Antialiasing);
+    if (document_.traces()) {
         if (overlay(Overlay::SelectedPatch)) drawPatch(painter);
         if (overlay(Overlay::Spot)) drawSpot(painter);
     }
     if (overlay(Overlay::CursorCross)) drawCursor(painter);
-    drawLegend(painter);
 }
 
 void CcdImageView::drawLabel(QPainter& painter, const QPointF& at, const QString& text, const QColor& color,
@@ -561,7 +587,7 @@ void CcdImageView::drawLabel(QPainter& painter, const QPointF& at, const QString
     painter.drawText(box, Qt::AlignCenter, text);
 }
 
-void CcdImageView::drawTraces(QPainter& painter, bool) {
+void CcdImageView::drawTraces(QPainter& painter) {
     const TraceMap& traces = *document_.traces();
     const QRectF part = visibleCcd();
     const double gap = traces.spacing() * view_.zoom;
@@ -572,7 +598,6 @@ void CcdImageView::drawTraces(QPainter& painter, bool) {
     int every = 1;
     for (const int step : {1, 5, 25, 125})
         if (gap * (every = step) >= 7.0) break;
-    painter.setRenderHint(QPainter::Antialiasing, gap * every >= 6.0);
     QColor color = traceColor;
     color.setAlphaF(gap >= 15 ? 0.9F : every == 1 ? 0.6F : 0.4F);
     painter.setPen(QPen(color, 1.0));
@@ -588,7 +613,6 @@ void CcdImageView::drawTraces(QPainter& painter, bool) {
         }
         painter.drawPolyline(line);
     }
-    painter.setRenderHint(QPainter::Antialiasing);
     if (gap * every < 24.0) return;
     const int label = std::max(every, gap >= 34 ? 1 : 5);
     for (int s = (first + label - 1) / label * label; s < last; s += label) {
@@ -751,13 +775,27 @@ void CcdImageView::drawGrid(QPainter& painter) {
                 0.5 * plan.grid.step()) *
                plan.grid.scale;
     };
+    const int size = bundlesize();
+    int drawnBundle = -1;
     for (const Subbundle& sub : plan.subbundles) {
         if (sub.core.last <= first || sub.core.first >= last) continue;
-        for (int step = 0; step <= plan.nsteps; step += every)
-            painter.drawPolyline(isoWavelength(sub.core.first, sub.core.last, edge(step)));
+        // Only the steps on screen, and one more at each end: traces bend.
+        const auto stepAt = [&](double y) {
+            return (psf.wavelengthAt(sub.core.first, y) * plan.grid.scale - plan.grid.wmin) /
+                   (plan.grid.dw * plan.grid.nwavestep);
+        };
+        const int step0 = std::clamp(static_cast<int>(std::floor(stepAt(part.top()))) - 1, 0, plan.nsteps);
+        const int step1 = std::clamp(static_cast<int>(std::ceil(stepAt(part.bottom()))) + 1, 0, plan.nsteps);
+        if (sub.bundle != drawnBundle) { // one line across all of a bundle's patches
+            drawnBundle = sub.bundle;
+            const int from = std::max(sub.bundle * size, plan.specmin);
+            const int to = std::min((sub.bundle + 1) * size, plan.specmin + plan.nspec);
+            for (int step = (step0 + every - 1) / every * every; step <= step1; step += every)
+                painter.drawPolyline(isoWavelength(from, to, edge(step)));
+        }
         for (const int side : {-1, +1}) {
             QPolygonF line;
-            for (int step = 0; step <= plan.nsteps; ++step) {
+            for (int step = step0; step <= step1; ++step) {
                 const QPointF p = beside(side < 0 ? sub.core.first : sub.core.last - 1, side, edge(step));
                 line << toWidget(p.x(), p.y());
             }
@@ -805,7 +843,7 @@ void CcdImageView::drawAmplifiers(QPainter& painter) {
         int y2 = 0;
         if (!section || std::sscanf(section->c_str(), "[%d:%d,%d:%d]", &x1, &x2, &y1, &y2) != 4) continue;
         const QRectF box(toWidget(x1 - 1.5, y2 - 0.5), toWidget(x2 - 0.5, y1 - 1.5));
-        painter.setPen(QPen(amplifierColor, 1.5, Qt::DashDotLine));
+        painter.setPen(QPen(amplifierColor, 1.0));
         painter.drawRect(box);
         const QRectF inside = box.intersected(QRectF(rect()));
         if (!inside.isEmpty())
@@ -908,7 +946,7 @@ bool CcdImageView::event(QEvent* event) {
             return true;
         }
     }
-    if (event->type() == QEvent::PaletteChange) canvasValid_ = false;
+    if (event->type() == QEvent::PaletteChange) dirty();
     return QWidget::event(event);
 }
 

@@ -130,13 +130,15 @@ private:
     void clampView();
     void updateRange(Layer layer);
     const ColorTable& table(Layer layer);
+    void dirty();
     void invalidateTables();
     void render();
     void renderMaskLayer(std::uint32_t bits, bool over);
     void select(const QPointF& position);
 
-    void drawOverlays(QPainter& painter);
-    void drawTraces(QPainter& painter, bool bundlesOnly);
+    void drawFixedOverlays(QPainter& painter);
+    void drawMovingOverlays(QPainter& painter);
+    void drawTraces(QPainter& painter);
     void drawBundles(QPainter& painter);
     void drawTicks(QPainter& painter);
     void drawGrid(QPainter& painter);
@@ -171,6 +173,8 @@ private:
     bool live_ = false;
     QImage canvas_; ///< the pixels, at the screen's resolution
     bool canvasValid_ = false;
+    QImage scene_; ///< the pixels and the overlays that do not follow the mouse
+    bool sceneValid_ = false;
     QString sentence_;
     std::uint32_t visibleBits_ = 0;
     PixelWindow window_; ///< of the selected patch

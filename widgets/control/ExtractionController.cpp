@@ -22,6 +22,7 @@
 #include <atomic>
 #include <cmath>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -249,7 +250,8 @@ void ExtractionController::end(int number, JobState state, const QString& text) 
     job->message = text;
     if (backgroundJob_ == number) {
         backgroundJob_ = 0;
-        live_.reset();
+        // Giving so much memory back takes time too.
+        fileThread_->post([live = std::move(live_)]() mutable { live.reset(); });
     }
     jobs_.changed(number);
     if (!text.isEmpty()) Q_EMIT message(text, state == JobState::Failed);
@@ -479,31 +481,39 @@ int ExtractionController::extract(Scope scope) {
     }
 
     auto live = std::make_shared<Live>();
-    live->frame = std::make_shared<ExtractedFrame>();
-    ExtractedFrame& frame = *live->frame;
-    const auto nspec = static_cast<std::size_t>(plan->nspec);
-    const auto nwave = static_cast<std::size_t>(plan->grid.nwave);
-    frame.specmin = plan->specmin;
-    frame.wavelength.resize(nwave);
-    for (std::size_t i = 0; i < nwave; ++i) frame.wavelength[i] = plan->grid.outputWavelength(static_cast<int>(i));
-    for (Array2<double>* values :
-         {&frame.flux, &frame.ivar, &frame.chi2pix, &frame.pixmaskFraction, &frame.fluxweight, &frame.xflux})
-        *values = Array2<double>(nspec, nwave);
-    frame.mask = Array2<std::uint32_t>(nspec, nwave);
-    live->doneBins = std::make_shared<std::vector<std::uint8_t>>(nspec * nwave);
-
     const int number = nextJob_;
     backgroundJob_ = number;
     live_ = live;
-    OpenFrame unfinished{live->frame, tr("run %1").arg(number), {}, plan, live->doneBins};
-    const OpenFrame previous = document_.frame();
-    document_.setFrame(unfinished);
+    const QString runLabel = tr("run %1").arg(number);
 
     const auto work = [this, number, live, plan, psf = document_.psf(), pixels = document_.pixels(),
                        image = document_.image(), edits = document_.maskEdits(),
                        backendName = backendName_.toStdString(), threads = threads_,
-                       label = unfinished.label](const std::stop_token& stop) -> QString {
+                       label = runLabel](const std::stop_token& stop) -> QString {
         const std::unique_ptr<Backend> backend = factory_(backendName);
+        // Made here: so much memory would keep the window waiting.
+        auto frame = std::make_shared<ExtractedFrame>();
+        const auto nspec = static_cast<std::size_t>(plan->nspec);
+        const auto nwave = static_cast<std::size_t>(plan->grid.nwave);
+        frame->specmin = plan->specmin;
+        frame->wavelength.resize(nwave);
+        for (std::size_t i = 0; i < nwave; ++i) frame->wavelength[i] = plan->grid.outputWavelength(static_cast<int>(i));
+        for (Array2<double>* values :
+             {&frame->flux, &frame->ivar, &frame->chi2pix, &frame->pixmaskFraction, &frame->fluxweight, &frame->xflux})
+            *values = Array2<double>(nspec, nwave);
+        frame->mask = Array2<std::uint32_t>(nspec, nwave);
+        auto doneBins = std::make_shared<std::vector<std::uint8_t>>(nspec * nwave);
+        QMetaObject::invokeMethod(
+            this,
+            [this, number, live, frame, doneBins, plan, label] {
+                if (backgroundJob_ != number) return;
+                live->frame = frame;
+                live->doneBins = doneBins;
+                document_.setFrame({frame, label, {}, plan, doneBins});
+            },
+            Qt::QueuedConnection);
+        frame.reset();
+        doneBins.reset();
         WeightedPixels edited;
         if (!edits.isEmpty()) {
             edited = *pixels;
@@ -566,6 +576,10 @@ int ExtractionController::extract(Scope scope) {
         }
         auto model = std::make_shared<std::vector<float>>(
             paintModel(result.modelFlux, *psf, *plan, image->nx, image->ny, control));
+        // Spectra that were not asked for have no model: NaN there, as nothing is known.
+        if (plan->nspec < psf->nspec)
+            for (float& value : *model)
+                if (value == 0.0F) value = std::numeric_limits<float>::quiet_NaN();
         auto done = std::make_shared<const ExtractedFrame>(std::move(result.frame));
         auto ranges = std::make_shared<const std::vector<RangeRecord>>(timeline->records());
         QMetaObject::invokeMethod(
@@ -576,11 +590,7 @@ int ExtractionController::extract(Scope scope) {
                     return;
                 lastRanges_ = ranges;
                 document_.replaceFrame({done, label, {}, plan, nullptr});
-                // Spectra that were not asked for have no model: NaN there, as nothing is known.
-                if (plan->nspec < document_.psf()->nspec) {
-                    for (float& value : *model)
-                        if (value == 0.0F) value = std::numeric_limits<float>::quiet_NaN();
-                }
+                fileThread_->post([old = document_.model()]() mutable { old.reset(); });
                 document_.setModel(std::move(*model));
             },
             Qt::QueuedConnection);
@@ -593,7 +603,7 @@ int ExtractionController::extract(Scope scope) {
 }
 
 void ExtractionController::takePieces(int number) {
-    if (!live_ || backgroundJob_ != number) return;
+    if (!live_ || !live_->frame || backgroundJob_ != number) return;
     std::vector<Piece> pieces;
     int done = 0;
     int total = 0;
