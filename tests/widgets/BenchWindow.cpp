@@ -60,7 +60,7 @@ nlohmann::json drawings(QWidget& widget, int count, const std::function<void(int
 bool waitUntil(const std::function<bool()>& done, int milliseconds) {
     QElapsedTimer timer;
     timer.start();
-    while (!done() && timer.elapsed() < milliseconds) QApplication::processEvents(QEventLoop::WaitForMoreEvents, 5);
+    while (!done() && timer.elapsed() < milliseconds) QTest::qSleep(1), QApplication::processEvents();
     return done();
 }
 

@@ -659,14 +659,14 @@ void CcdImageView::drawBundles(QPainter& painter) {
 }
 
 QPointF CcdImageView::beside(int spectrum, int side, double wavelength) const {
-    const Psf& psf = *document_.psf();
+    const PsfView psf = document_.psf()->view();
     const double scale = document_.plan() ? document_.plan()->grid.scale : 1.0;
     const double w = wavelength / scale;
     const int size = bundlesize();
     const auto sameBundle = [&](int other) {
         return other >= 0 && other < psf.nspec && other / size == spectrum / size;
     };
-    const QPointF here(psf.x(spectrum, w), psf.y(spectrum, w));
+    const QPointF here(traceX(psf, spectrum, w), traceY(psf, spectrum, w));
     int other = spectrum + side;
     double sign = 0.5;
     if (!sameBundle(other)) { // the bundle's edge: as far out as the neighbour on the other side is near
@@ -674,16 +674,16 @@ QPointF CcdImageView::beside(int spectrum, int side, double wavelength) const {
         sign = -0.5;
         if (!sameBundle(other)) return here + QPointF(side * 0.5 * document_.traces()->spacing(), 0);
     }
-    return here + sign * (QPointF(psf.x(other, w), psf.y(other, w)) - here);
+    return here + sign * (QPointF(traceX(psf, other, w), traceY(psf, other, w)) - here);
 }
 
 QPolygonF CcdImageView::isoWavelength(int first, int last, double wavelength) const {
-    const Psf& psf = *document_.psf();
+    const PsfView psf = document_.psf()->view();
     const double w = wavelength / (document_.plan() ? document_.plan()->grid.scale : 1.0);
     QPolygonF line;
     const QPointF left = beside(first, -1, wavelength);
     line << toWidget(left.x(), left.y());
-    for (int s = first; s < last; ++s) line << toWidget(psf.x(s, w), psf.y(s, w));
+    for (int s = first; s < last; ++s) line << toWidget(traceX(psf, s, w), traceY(psf, s, w));
     const QPointF right = beside(last - 1, +1, wavelength);
     line << toWidget(right.x(), right.y());
     return line;
