@@ -596,7 +596,7 @@ void PatchImages::wheelEvent(QWheelEvent* event) {
 }
 
 void PatchImages::keyPressEvent(QKeyEvent* event) {
-    if (event->modifiers() & (Qt::ControlModifier | Qt::AltModifier)) {
+    if (!ownKeys_ || (event->modifiers() & (Qt::ControlModifier | Qt::AltModifier))) {
         QWidget::keyPressEvent(event);
         return;
     }
@@ -619,9 +619,6 @@ void PatchImages::keyPressEvent(QKeyEvent* event) {
     case Qt::Key_Return:
     case Qt::Key_Enter:
         emit extractRequested();
-        return;
-    case Qt::Key_Escape:
-        setSelectedPixel(std::nullopt);
         return;
     default:
         QWidget::keyPressEvent(event);

@@ -71,6 +71,8 @@ public:
     /// Screen pixels a CCD pixel.
     [[nodiscard]] double zoom() const { return zoom_; }
     void showAll();
+    /// Whether arrows and Enter mean something here; off where the window's own shortcuts do it.
+    void setOwnKeys(bool on) { ownKeys_ = on; }
 
     [[nodiscard]] QSize sizeHint() const override { return {900, 330}; }
     [[nodiscard]] QSize minimumSizeHint() const override { return {320, 160}; }
@@ -120,6 +122,7 @@ private:
     std::optional<QPoint> selectedPixel_;
     int selectedBin_ = -1;
     bool painting_ = false;
+    bool ownKeys_ = true;
     int brush_ = 1;
     std::optional<QPointF> panFrom_;
     QPointF panCentre_;

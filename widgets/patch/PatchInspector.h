@@ -59,6 +59,12 @@ public:
     [[nodiscard]] QString describeBin(int bin) const;
     /// The selected pixel in words: its numbers and the bins that it feeds.
     [[nodiscard]] QString describePixel(int x, int y) const;
+    /// Switches of the tool bar.
+    [[nodiscard]] QAction* surfacesAction() const { return showSurfaces_; }
+    [[nodiscard]] QAction* brushAction() const { return paint_; }
+    [[nodiscard]] QAction* keepBeforeAction() const { return pin_; }
+    [[nodiscard]] QAction* paddingAction() const { return padding_; }
+    [[nodiscard]] QAction* onlyAtPixelAction() const { return onlyAtPixel_; }
     void showSurfaces(bool on);
     [[nodiscard]] bool showsSurfaces() const;
 

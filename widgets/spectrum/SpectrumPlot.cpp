@@ -40,15 +40,14 @@ SpectrumPlot::SpectrumPlot(QWidget* parent) : QWidget(parent) {
 }
 
 QString SpectrumPlot::keyHelp() {
-    return tr("a, a: expand the region between two points\n"
-              "w: window, then a all, m all in x, n all in y, z closer, x closer in x, y closer in y, p further, "
-              "l left, r right, c centre, j left edge, k right edge, b bottom, t top\n"
-              "e, e: equivalent width between two points of the continuum\n"
-              "m, m: mean, rms and signal to noise ratio between two points\n"
-              "s: smoothing, for display only\n"
-              "space: values under the cursor\n"
-              "( and ): previous and next fiber\n"
-              "Home: all; Alt+Left, Alt+Right: view before and after; arrows: pan; + and -: zoom; Esc: forget a mark");
+    QStringList lines;
+    for (const Command& command : commands()) {
+        QString text = command.text;
+        lines << QStringLiteral("%1: %2. %3")
+                     .arg(QString(command.keys).replace(QLatin1Char(';'), QStringLiteral(" or ")),
+                          text.remove(QLatin1Char('&')), command.help);
+    }
+    return lines.join(QLatin1Char('\n'));
 }
 
 // Data and settings
@@ -376,7 +375,7 @@ void SpectrumPlot::paintEvent(QPaintEvent* /*event*/) {
         cache_.setDevicePixelRatio(ratio);
         QPainter painter(&cache_);
         painter.setFont(font());
-        paintPlot(painter, rect());
+        paintPlot(painter, rect(), plotColours(palette()));
     }
     QPainter painter(this);
     painter.drawPixmap(0, 0, cache_);
@@ -408,8 +407,7 @@ void SpectrumPlot::paintEvent(QPaintEvent* /*event*/) {
     }
 }
 
-void SpectrumPlot::paintPlot(QPainter& painter, const QRectF& area) const {
-    const PlotColours colours = plotColours(palette());
+void SpectrumPlot::paintPlot(QPainter& painter, const QRectF& area, const PlotColours& colours) const {
     const Layout layout = layoutFor(area);
     painter.fillRect(area, colours.background);
     if (data_.spectra.empty() || !emptyReason().isEmpty()) {
@@ -886,111 +884,136 @@ void SpectrumPlot::wheelEvent(QWheelEvent* event) {
     event->accept();
 }
 
-void SpectrumPlot::keyPressEvent(QKeyEvent* event) {
-    if (data_.spectra.empty()) {
-        QWidget::keyPressEvent(event);
-        return;
+const std::vector<SpectrumPlot::Command>& SpectrumPlot::commands() {
+    static const std::vector<Command> list{
+        {"expand", tr("&Expand between two points"), QStringLiteral("A"), tr("Once at each end of the region")},
+        {"window", tr("&Window keys..."), QStringLiteral("W"),
+         tr("Then a all, m all in x, n all in y, z closer, x closer in x, y closer in y, p further, l left, r right, c "
+            "centre, j left edge, k right edge, b bottom, t top")},
+        {"width", tr("Equivalent &width"), QStringLiteral("E"), tr("Once at each end of the line, on the continuum")},
+        {"statistics", tr("&Mean, rms, signal to noise"), QStringLiteral("M"), tr("Once at each end of the region")},
+        {"smooth", tr("Next &smoothing"), QStringLiteral("S"), tr("1, 3, 5, 9, 15 bins; for display only")},
+        {"readout", tr("&Values here"), QStringLiteral("Space"), tr("Values under the cursor, in the strip")},
+        {"previous", tr("&Previous fiber"), QStringLiteral("("), tr("The fiber before, at the same wavelength")},
+        {"next", tr("&Next fiber"), QStringLiteral(")"), tr("The next fiber, at the same wavelength")},
+        {"all", tr("Show &all"), QStringLiteral("Home"), tr("All wavelengths and fluxes")},
+        {"back", tr("View &before"), QStringLiteral("Alt+Left"), tr("What was shown before")},
+        {"forward", tr("View &after"), QStringLiteral("Alt+Right"), tr("What was shown after")},
+        {"left", tr("Pan &left"), QStringLiteral("Left"), tr("A quarter of what is shown")},
+        {"right", tr("Pan &right"), QStringLiteral("Right"), tr("A quarter of what is shown")},
+        {"closer", tr("Zoom &in"), QStringLiteral("+;="), tr("At the cursor")},
+        {"further", tr("Zoom &out"), QStringLiteral("-"), tr("At the cursor")},
+    };
+    return list;
+}
+
+bool SpectrumPlot::event(QEvent* event) {
+    // The key after w, and Esc with a mark set, are meant for this view, whatever shortcut they are elsewhere.
+    if (event->type() == QEvent::ShortcutOverride) {
+        const auto* key = static_cast<QKeyEvent*>(event);
+        if ((windowPrefix_ && !key->text().isEmpty()) || ((mark_ || windowPrefix_) && key->key() == Qt::Key_Escape)) {
+            event->accept();
+            return true;
+        }
     }
-    const double shift = 0.25 * view_.x.span();
-    View next = view_;
-    const bool alt = event->modifiers() & Qt::AltModifier;
-    switch (event->key()) {
-    case Qt::Key_Left:
-        if (alt) return goBack();
-        next.x = {view_.x.low - shift, view_.x.high - shift};
-        return setView(next);
-    case Qt::Key_Right:
-        if (alt) return goForward();
-        next.x = {view_.x.low + shift, view_.x.high + shift};
-        return setView(next);
-    case Qt::Key_Home:
-        return showAll();
-    case Qt::Key_Escape:
+    return QWidget::event(event);
+}
+
+void SpectrumPlot::keyPressEvent(QKeyEvent* event) {
+    if (event->key() == Qt::Key_Escape && (mark_ || windowPrefix_)) {
         mark_.reset();
         windowPrefix_ = false;
         update();
         emit message(QString());
         return;
-    default:
-        break;
     }
-    if (event->text().isEmpty() || (event->modifiers() & (Qt::ControlModifier | Qt::AltModifier))) {
-        QWidget::keyPressEvent(event);
-        return;
-    }
-    const QString text = event->text();
-    if (windowPrefix_) {
+    if (windowPrefix_ && !event->text().isEmpty()) {
         windowPrefix_ = false;
-        windowKey(text);
+        windowKey(event->text().toLower());
         return;
     }
-    if (!QStringLiteral("aewms ()+-=").contains(text)) {
-        QWidget::keyPressEvent(event);
-        return;
+    if (ownKeys_) {
+        const QString text = event->text();
+        const bool plain = !(event->modifiers() & (Qt::ControlModifier | Qt::AltModifier));
+        const QKeySequence pressed(event->keyCombination());
+        for (const Command& command : commands())
+            for (const QString& name : command.keys.split(QLatin1Char(';'))) {
+                // ( needs Shift on some keyboards and none on others: what it writes counts.
+                const bool writes = plain && text.size() == 1 && text != QStringLiteral(" ") &&
+                                    text.compare(name, Qt::CaseInsensitive) == 0;
+                if (writes || pressed == QKeySequence::fromString(name, QKeySequence::PortableText)) {
+                    run(QLatin1String(command.id));
+                    return;
+                }
+            }
     }
-    handleKey(text);
+    QWidget::keyPressEvent(event);
 }
 
-void SpectrumPlot::handleKey(const QString& text) {
+void SpectrumPlot::run(const QString& command) {
+    if (data_.spectra.empty()) return;
     const double at = std::isfinite(cursorWavelength_) ? cursorWavelength_ : 0.5 * (view_.x.low + view_.x.high);
     const int spectrum = curveOf(cursorSpectrum_) != nullptr ? cursorSpectrum_ : selected_;
-    const char key = text.at(0).toLatin1();
+    const double shift = 0.25 * view_.x.span();
     View next = view_;
-    switch (key) {
-    case '(':
+    if (command == QLatin1String("expand"))
+        mark('a');
+    else if (command == QLatin1String("width"))
+        mark('e');
+    else if (command == QLatin1String("statistics"))
+        mark('m');
+    else if (command == QLatin1String("previous"))
         emit fiberStepRequested(-1);
-        return;
-    case ')':
+    else if (command == QLatin1String("next"))
         emit fiberStepRequested(1);
-        return;
-    case ' ':
+    else if (command == QLatin1String("readout"))
         emit message(readout(spectrum, at));
-        return;
-    case 's': {
+    else if (command == QLatin1String("all"))
+        showAll();
+    else if (command == QLatin1String("back"))
+        goBack();
+    else if (command == QLatin1String("forward"))
+        goForward();
+    else if (command == QLatin1String("smooth")) {
         const std::vector<int> widths{1, 3, 5, 9, 15};
         const auto after = std::upper_bound(widths.begin(), widths.end(), settings_.smoothing);
         emit smoothingRequested(after == widths.end() ? 1 : *after);
-        return;
-    }
-    case 'w':
+    } else if (command == QLatin1String("window")) {
         windowPrefix_ = true;
         emit message(tr("window: a all, m all in x, n all in y, z closer, x closer in x, y closer in y, p further, "
                         "l left, r right, c centre, j left edge, k right edge, b bottom, t top"));
-        return;
-    case '+':
-    case '=':
-        next.x = zoomed(view_.x, at, 2.0);
+    } else {
+        if (command == QLatin1String("left")) next.x = {view_.x.low - shift, view_.x.high - shift};
+        if (command == QLatin1String("right")) next.x = {view_.x.low + shift, view_.x.high + shift};
+        if (command == QLatin1String("closer")) next.x = zoomed(view_.x, at, 2.0);
+        if (command == QLatin1String("further")) next.x = zoomed(view_.x, at, 0.5);
         setView(next);
-        return;
-    case '-':
-        next.x = zoomed(view_.x, at, 0.5);
-        setView(next);
-        return;
-    default:
-        break;
     }
-    const int lane = laneAt(pointer_.y());
-    const double scale = settings_.perBin && !data_.spectra[static_cast<std::size_t>(lane)].empty()
-                             ? data_.spectra[static_cast<std::size_t>(lane)].width(0)
-                             : 1.0;
-    const Mark mark{key, at, fluxAt(pointer_.y(), lane) / scale};
-    if (mark_ && mark_->key == key) {
-        finishMark(mark);
-        return;
-    }
-    mark_ = mark;
-    update();
-    emit message(tr("%1 again at the other end (Esc: not)").arg(text));
 }
 
-void SpectrumPlot::finishMark(const Mark& mark) {
+void SpectrumPlot::mark(char key) {
+    const double at = std::isfinite(cursorWavelength_) ? cursorWavelength_ : 0.5 * (view_.x.low + view_.x.high);
+    const int lane = laneAt(pointer_.y());
+    const SpectrumCurve& curve = data_.spectra[static_cast<std::size_t>(lane)];
+    const double scale = settings_.perBin && !curve.empty() ? curve.width(0) : 1.0;
+    const Mark here{key, at, fluxAt(pointer_.y(), lane) / scale};
+    if (mark_ && mark_->key == key) {
+        finishMark(here);
+        return;
+    }
+    mark_ = here;
+    update();
+    emit message(tr("%1 again at the other end (Esc: not)").arg(QLatin1Char(key)));
+}
+
+void SpectrumPlot::finishMark(const Mark& end) {
     const Mark from = *mark_;
     mark_.reset();
     update();
     const SpectrumCurve* curve = curveOf(curveOf(cursorSpectrum_) != nullptr ? cursorSpectrum_ : selected_);
-    const double low = std::min(from.wavelength, mark.wavelength);
-    const double high = std::max(from.wavelength, mark.wavelength);
-    if (mark.key == 'a') {
+    const double low = std::min(from.wavelength, end.wavelength);
+    const double high = std::max(from.wavelength, end.wavelength);
+    if (end.key == 'a') {
         View next = view_;
         next.x = {low, high};
         next.fitY = true;
@@ -999,7 +1022,7 @@ void SpectrumPlot::finishMark(const Mark& mark) {
         return;
     }
     if (curve == nullptr) return;
-    if (mark.key == 'm') {
+    if (end.key == 'm') {
         const RegionStatistics r = regionStatistics(*curve, low, high);
         emit message(r.count == 0
                          ? tr("no bins with data between %1 and %2 Å").arg(low, 0, 'f', 2).arg(high, 0, 'f', 2)
@@ -1009,8 +1032,8 @@ void SpectrumPlot::finishMark(const Mark& mark) {
                                .arg(high, 0, 'f', 2)
                                .arg(r.count)
                                .arg(number(r.mean), number(r.rms, 4), number(r.snr, 4), number(r.binSnr, 4)));
-    } else if (mark.key == 'e') {
-        const EquivalentWidth e = equivalentWidth(*curve, from.wavelength, from.flux, mark.wavelength, mark.flux);
+    } else if (end.key == 'e') {
+        const EquivalentWidth e = equivalentWidth(*curve, from.wavelength, from.flux, end.wavelength, end.flux);
         emit message(e.count == 0
                          ? tr("no bins with data between %1 and %2 Å").arg(low, 0, 'f', 2).arg(high, 0, 'f', 2)
                          : tr("fiber %1: equivalent width %2 ± %3 Å, centre %4 Å, flux %5 ± %6 e, continuum %7 e/Å")

@@ -85,6 +85,18 @@ public:
     /// The keys, one a line.
     [[nodiscard]] static QString keyHelp();
 
+    /// What a key does, so that a window can put it into its menus and bind other keys to it.
+    struct Command {
+        const char* id; ///< "expand"
+        QString text;   ///< as in a menu
+        QString keys;   ///< portable, separated by ";"
+        QString help;
+    };
+    [[nodiscard]] static const std::vector<Command>& commands();
+    void run(const QString& command);
+    /// Whether keys are looked up in commands() here; off where the window's own shortcuts call run().
+    void setOwnKeys(bool on) { ownKeys_ = on; }
+
     /// Area of the spectra, in widget coordinates.
     [[nodiscard]] QRectF mainArea() const;
     /// Area of the residuals; empty where the pane is hidden.
@@ -96,7 +108,7 @@ public:
     [[nodiscard]] double fluxAt(double pixel, int lane) const;
 
     /// Paints the plot into a rectangle of any device: the screen, an image, a PDF page.
-    void paintPlot(QPainter& painter, const QRectF& area) const;
+    void paintPlot(QPainter& painter, const QRectF& area, const PlotColours& colours) const;
 
     [[nodiscard]] QSize sizeHint() const override { return {900, 420}; }
     [[nodiscard]] QSize minimumSizeHint() const override { return {260, 160}; }
@@ -114,6 +126,7 @@ signals:
     void smoothingRequested(int bins);
 
 protected:
+    bool event(QEvent* event) override;
     void paintEvent(QPaintEvent* event) override;
     void resizeEvent(QResizeEvent* event) override;
     void mouseMoveEvent(QMouseEvent* event) override;
@@ -141,7 +154,7 @@ private:
         QRectF outer;
     };
     struct Mark {
-        char key = 0;
+        char key = 0; ///< a, e or m
         double wavelength = 0;
         double flux = 0; ///< per Angstrom
     };
@@ -166,9 +179,9 @@ private:
     void paintAxes(QPainter& painter, const Layout& layout, const PlotColours& colours) const;
     void paintLegend(QPainter& painter, const Layout& layout, const PlotColours& colours) const;
     void paintResidual(QPainter& painter, const Layout& layout, const PlotColours& colours) const;
-    void handleKey(const QString& text);
+    void mark(char key);
     void windowKey(const QString& text);
-    void finishMark(const Mark& mark);
+    void finishMark(const Mark& end);
     void pointAt(const QPointF& position);
 
     SpectrumData data_;
@@ -186,6 +199,7 @@ private:
     QPointF pointer_{-1, -1};
     std::optional<Mark> mark_;
     bool windowPrefix_ = false;
+    bool ownKeys_ = true;
     std::optional<QPointF> panFrom_;
     View panView_;
     bool panned_ = false;

@@ -2,6 +2,7 @@
 
 #include "core/analysis/MaskNames.h"
 #include "core/frame/SpecMask.h"
+#include "widgets/plot/Colours.h"
 
 #include <QAction>
 #include <QComboBox>
@@ -145,6 +146,12 @@ QAction* SpectrumView::addToggle(QToolBar* bar, const QString& text, const QStri
     return action;
 }
 
+QAction* SpectrumView::toggle(bool SpectrumSettings::*field) const {
+    for (const auto& [action, own] : toggles_)
+        if (own == field) return action;
+    return nullptr;
+}
+
 template <class Change> void SpectrumView::change(Change&& change) {
     if (showing_) return;
     SpectrumSettings settings = plot_->settings();
@@ -282,7 +289,7 @@ QString SpectrumView::exportTo(const QString& path) const {
         image.setDevicePixelRatio(ratio);
         QPainter painter(&image);
         painter.setFont(plot_->font());
-        plot_->paintPlot(painter, plot_->rect());
+        plot_->paintPlot(painter, plot_->rect(), plotColours(plot_->palette()));
         painter.end();
         if (!image.save(&file, "PNG")) return tr("%1: cannot be written: %2").arg(path, file.errorString());
     } else {
@@ -299,7 +306,11 @@ QString SpectrumView::exportTo(const QString& path) const {
         font.setPixelSize(std::max(1, plot_->fontInfo().pixelSize()));
         painter.setFont(font);
         const double height = std::min<double>(plot_->height(), writer.height() / scale);
-        plot_->paintPlot(painter, QRectF(0, 0, plot_->width(), height));
+        // Paper is white, whatever the window's colours are.
+        QPalette paper;
+        paper.setColor(QPalette::Base, Qt::white);
+        paper.setColor(QPalette::Text, Qt::black);
+        plot_->paintPlot(painter, QRectF(0, 0, plot_->width(), height), plotColours(paper));
         painter.end();
     }
     if (!file.commit()) return tr("%1: cannot be written: %2").arg(path, file.errorString());

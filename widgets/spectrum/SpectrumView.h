@@ -33,6 +33,8 @@ public:
     [[nodiscard]] SpectrumPlot* plot() const { return plot_; }
     [[nodiscard]] const SpectrumSettings& settings() const { return plot_->settings(); }
     void setSettings(const SpectrumSettings& settings);
+    /// The tool bar's switch of a setting.
+    [[nodiscard]] QAction* toggle(bool SpectrumSettings::*field) const;
     [[nodiscard]] QString stripText() const;
 
     /// The spectra as text: one row a bin, with a header that says columns and units; overlays and pulls with them. What is on

@@ -5,13 +5,17 @@
 #include "core/frame/ExtractedFrame.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
+#include "widgets/patch/PatchImages.h"
 #include "widgets/patch/PatchInspector.h"
 #include "widgets/spectrum/SpectrumView.h"
+#include "widgets/window/ActionList.h"
 
+#include <QAction>
 #include <QComboBox>
 #include <QEvent>
 #include <QTimer>
 #include <QToolBar>
+#include <QUndoStack>
 
 #include <algorithm>
 #include <cmath>
@@ -143,7 +147,7 @@ LinkedViews::LinkedViews(Document& document, ExtractionController& controller, Q
     connect(inspector_, &PatchInspector::binSelected, this, [this](int spectrum, double wavelength) {
         const Cursor cursor = document_.cursorAtBin(spectrum, wavelength);
         document_.setCursor(cursor); // the bin may be padding: the patch stays selected
-        emit placeChosen(cursor);
+        Q_EMIT placeChosen(cursor);
     });
     connect(inspector_, &PatchInspector::neighbourRequested, this, &LinkedViews::neighbourRequested);
     connect(inspector_, &PatchInspector::extractRequested, this, [this] {
@@ -155,13 +159,93 @@ LinkedViews::LinkedViews(Document& document, ExtractionController& controller, Q
 
 LinkedViews::~LinkedViews() = default;
 
+void LinkedViews::addActions(ActionList& actions) {
+    const QString menu = tr("Spectrum");
+    SpectrumPlot* const plot = spectrum_->plot();
+    plot->setOwnKeys(false);
+    for (const SpectrumPlot::Command& command : SpectrumPlot::commands()) {
+        const QString id = QLatin1String(command.id);
+        actions.add({QStringLiteral("spectrum.") + id, menu, command.text, command.keys, command.help, false, false,
+                     plot, id == QStringLiteral("all")},
+                    [plot, id] { plot->run(id); });
+    }
+    const auto link = [&](const char* id, const QString& in, const QString& text, const QString& keys, QAction* own,
+                          QWidget* scope, bool separator) {
+        QAction* const action = actions.addToggle(
+            {QLatin1String(id), in, text, keys, own->toolTip(), true, own->isChecked(), scope, separator},
+            [own](bool on) { own->setChecked(on); });
+        connect(own, &QAction::toggled, action, &QAction::setChecked);
+    };
+    struct Switch {
+        const char* id;
+        QString text;
+        QString keys;
+        bool SpectrumSettings::*field;
+    };
+    const Switch switches[] = {
+        {"spectrum.errors", tr("&Errors"), QStringLiteral("B"), &SpectrumSettings::errorBand},
+        {"spectrum.xflux", tr("&xflux"), QStringLiteral("X"), &SpectrumSettings::xflux},
+        {"spectrum.overlays", tr("&Overlays"), QStringLiteral("O"), &SpectrumSettings::overlays},
+        {"spectrum.residual", tr("Resi&dual"), QStringLiteral("R"), &SpectrumSettings::residual},
+        {"spectrum.seams", tr("Patch s&eams"), QStringLiteral("I"), &SpectrumSettings::seams},
+        {"spectrum.sky", tr("S&ky lines"), QStringLiteral("K"), &SpectrumSettings::skyLines},
+        {"spectrum.galaxy", tr("&Galaxy lines"), QStringLiteral("G"), &SpectrumSettings::galaxyLines},
+    };
+    for (const Switch& s : switches)
+        link(s.id, menu, s.text, s.keys, spectrum_->toggle(s.field), plot, s.field == &SpectrumSettings::errorBand);
+    actions.add({"spectrum.fibers", menu, tr("One fiber, subbundle, b&undle"), "F",
+                 tr("The cursor's fiber, or those extracted with it stacked"), false, false, plot, true},
+                [this] { setFibers(static_cast<Fibers>((static_cast<int>(fibers_) + 1) % 3)); });
+    actions.add({"spectrum.source", menu, tr("Frame or pa&tch"), "P",
+                 tr("Show the extracted frame, the patch, or the frame where there is one"), false, false, plot},
+                [this] { setSource(static_cast<Source>((static_cast<int>(source_) + 1) % 3)); });
+
+    const QString patch = tr("Patch");
+    PatchImages* const images = inspector_->images();
+    images->setOwnKeys(false);
+    struct Walk {
+        const char* id;
+        QString text;
+        const char* keys;
+        int subbundles;
+        int steps;
+    };
+    const Walk walks[] = {{"patch.left", tr("Patch of the fibers &before"), "Left", -1, 0},
+                          {"patch.right", tr("Patch of the &next fibers"), "Right", 1, 0},
+                          {"patch.down", tr("Patch at &shorter wavelengths"), "Down", 0, -1},
+                          {"patch.up", tr("Patch at &longer wavelengths"), "Up", 0, 1}};
+    for (const Walk& walk : walks)
+        actions.add({walk.id, patch, walk.text, walk.keys, tr("In the patch view"), false, false, images},
+                    [this, walk] { Q_EMIT neighbourRequested(walk.subbundles, walk.steps); });
+    actions.add({"patch.all", patch, tr("Show &all"), "Home", tr("All pixels of the patch"), false, false, images},
+                [images] { images->showAll(); });
+    actions.add({"patch.extract", patch, tr("&Extract again"), "Return;Enter", tr("With the present options and mask"),
+                 false, false, images},
+                [this] { Q_EMIT inspector_->extractRequested(); });
+    link("patch.surfaces", patch, tr("As &surfaces (3-D)"), QStringLiteral("D"), inspector_->surfacesAction(),
+         inspector_, true);
+    link("patch.brush", patch, tr("&Mask brush"), QStringLiteral("M"), inspector_->brushAction(), inspector_, false);
+    link("patch.before", patch, tr("&Keep before"), QStringLiteral("K"), inspector_->keepBeforeAction(), inspector_,
+         false);
+    link("patch.padding", patch, tr("List the &padding"), QStringLiteral("P"), inspector_->paddingAction(), inspector_,
+         false);
+    link("patch.only", patch, tr("List &only bins of the pixel"), QStringLiteral("O"), inspector_->onlyAtPixelAction(),
+         inspector_, false);
+    actions.add({"patch.undo", patch, tr("&Undo an edit of the mask"), "Ctrl+Z",
+                 tr("The last stroke of the mask brush"), false, false, nullptr, true},
+                [this] { inspector_->undoStack()->undo(); });
+    actions.add(
+        {"patch.redo", patch, tr("&Redo an edit of the mask"), "Ctrl+Shift+Z", tr("The stroke that was undone")},
+        [this] { inspector_->undoStack()->redo(); });
+}
+
 void LinkedViews::choose(const Cursor& cursor) {
     document_.setCursor(cursor);
     const auto patch = document_.patchAt(cursor);
     const auto& selected = document_.selectedPatch();
     const bool same = patch && selected && patch->subbundle == selected->subbundle && patch->step == selected->step;
     if (patch && !same && document_.pixels()) document_.selectPatch(patch);
-    emit placeChosen(cursor);
+    Q_EMIT placeChosen(cursor);
 }
 
 void LinkedViews::setSource(Source source) {

@@ -17,6 +17,7 @@ struct PatchDetail;
 
 namespace patchlight::widgets {
 
+class ActionList;
 class Document;
 class ExtractionController;
 class PatchInspector;
@@ -40,6 +41,8 @@ public:
     enum class Source { Auto, Frame, Patch };
     /// The cursor's fiber alone, all of its subbundle, or all of its bundle.
     enum class Fibers { One, Subbundle, Bundle };
+    /// Puts what can be done in these views into the window's one list: menus Spectrum and Patch.
+    void addActions(ActionList& actions);
     void setSource(Source source);
     void setFibers(Fibers fibers);
     [[nodiscard]] Source source() const { return source_; }

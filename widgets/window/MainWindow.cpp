@@ -42,7 +42,6 @@
 #include <QStatusBar>
 #include <QStyle>
 #include <QToolButton>
-#include <QUndoStack>
 #include <QUrl>
 #include <QVBoxLayout>
 
@@ -529,14 +528,11 @@ void MainWindow::makeActions() {
           });
     a.add({"extract.cancel", extract, tr("&Cancel"), "Esc", tr("Stop the run in the background between two batches")},
           [this] { controller_->cancelAll(); });
-    a.add({"extract.undo", extract, tr("&Undo an edit of the mask"), "Ctrl+Z", tr("The last stroke of the mask brush"),
-           false, false, nullptr, true},
-          [this] { views_->inspector()->undoStack()->undo(); });
-    a.add({"extract.redo", extract, tr("&Redo an edit of the mask"), "Ctrl+Shift+Z", tr("The stroke that was undone")},
-          [this] { views_->inspector()->undoStack()->redo(); });
     a.add({"extract.unmask", extract, tr("Drop all edits of the mask"), "Ctrl+Shift+U", tr("The mask as in the file"),
            false, false, nullptr, true},
           [this] { document_->setMaskEdits({}); });
+
+    views_->addActions(a);
 
     const QString window = QStringLiteral("Window");
     a.add({"window.palette", window, tr("&Commands..."), "Ctrl+Shift+P", tr("All commands by name")},

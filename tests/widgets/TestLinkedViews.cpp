@@ -1,0 +1,267 @@
+#include "core/cpu/CpuBackend.h"
+#include "core/engine/Engine.h"
+#include "core/image/CcdImage.h"
+#include "core/psf/Psf.h"
+#include "tests/support/SmallExposure.h"
+#include "widgets/control/Document.h"
+#include "widgets/control/TraceMap.h"
+#include "widgets/patch/PatchBinModel.h"
+#include "widgets/patch/PatchImages.h"
+#include "widgets/patch/PatchInspector.h"
+#include "widgets/spectrum/SpectrumView.h"
+#include "widgets/window/ActionList.h"
+#include "widgets/window/LinkedViews.h"
+#include "widgets/window/MainWindow.h"
+
+#include <QAction>
+#include <QDockWidget>
+#include <QMouseEvent>
+#include <QStandardPaths>
+#include <QTableView>
+#include <QTest>
+#include <QUndoStack>
+
+#include <cmath>
+#include <memory>
+
+using namespace patchlight;
+using namespace patchlight::widgets;
+
+namespace {
+
+void moveMouse(QWidget* widget, const QPointF& at, Qt::MouseButtons buttons = Qt::NoButton) {
+    QMouseEvent event(QEvent::MouseMove, at, widget->mapToGlobal(at), Qt::NoButton, buttons, Qt::NoModifier);
+    QCoreApplication::sendEvent(widget, &event);
+}
+
+/// A window with a small exposure open.
+struct Window {
+    MainWindow window{[](const std::string&) { return makeCpuBackend(); }};
+    std::shared_ptr<Psf> psf;
+
+    Window() {
+        const test::SmallExposure small = test::smallExposure();
+        psf = std::make_shared<Psf>(small.psf);
+        psf->pack();
+        auto image = std::make_shared<CcdImage>();
+        image->path = "small.fits";
+        image->nx = small.pixels.nx;
+        image->ny = small.pixels.ny;
+        image->pixels = small.pixels.pixels;
+        image->ivar = small.pixels.weights;
+        image->mask.assign(image->pixels.size(), 0);
+        ExtractionOptions options;
+        options.wavelength = small.range;
+        options.bundlesize = 5;
+        options.nsubbundles = 2;
+        options.nwavestep = 15;
+        options.wavepad = 5;
+        Document& document = window.document();
+        document.setOptions(options);
+        document.setImage(image, std::make_shared<WeightedPixels>(small.pixels));
+        document.setPsf(psf, std::make_shared<TraceMap>(*psf, image->nx, image->ny));
+        window.resize(1600, 1000);
+        window.show();
+    }
+    Document& document() { return window.document(); }
+    LinkedViews& views() { return window.linkedViews(); }
+    /// Selects the patch of a bin and waits for its extraction.
+    bool select(int spectrum, int core) {
+        const Cursor cursor = document().cursorAtBin(spectrum, document().plan()->grid.outputWavelength(core));
+        document().setCursor(cursor);
+        const PatchDetail* const before = document().patchRun().detail.get();
+        document().selectPatch(document().patchAt(cursor));
+        return QTest::qWaitFor([&] {
+            return document().patchRun() && document().patchRun().detail.get() != before &&
+                   window.controller().activeJobs() == 0;
+        });
+    }
+};
+
+} // namespace
+
+class TestLinkedViews : public QObject {
+    Q_OBJECT
+
+private Q_SLOTS:
+    void initTestCase() { QStandardPaths::setTestModeEnabled(true); }
+
+    void aPatchAppearsInEveryView() {
+        Window w;
+        QVERIFY(w.document().plan());
+        QVERIFY(w.select(2, 20));
+        const PatchDetail& detail = *w.document().patchRun().detail;
+        QCOMPARE(w.views().inspector()->patch().detail.get(), &detail);
+        QCOMPARE(static_cast<std::size_t>(w.views().inspector()->model()->rowCount()), detail.flux.size());
+        const SpectrumData& data = w.views().spectrum()->data();
+        QCOMPARE(data.spectra.size(), std::size_t(1));
+        QCOMPARE(data.spectra[0].spectrum, 2);
+        const auto row = static_cast<std::size_t>(2 - detail.patch.spectra.first);
+        QCOMPARE(data.spectra[0].flux[8], detail.flux(row, 8) / w.document().plan()->grid.step());
+        w.views().setFibers(LinkedViews::Fibers::Subbundle);
+        QCOMPARE(static_cast<int>(w.views().spectrum()->data().spectra.size()), detail.patch.spectra.count());
+    }
+
+    void theCursorLinksTheViews() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        SpectrumPlot* plot = w.views().spectrum()->plot();
+        // Mouse over the spectrum: the document knows where that is on the CCD.
+        const double wavelength = w.document().plan()->grid.outputWavelength(18);
+        moveMouse(plot, QPointF(plot->pixelOf(wavelength), plot->mainArea().center().y()));
+        QCOMPARE(w.document().hover().spectrum, 2);
+        QVERIFY(std::abs(w.document().hover().wavelength - wavelength) < 0.2);
+        QVERIFY(std::abs(w.document().hover().y - w.psf->y(2, wavelength)) < 1.0);
+        // Mouse over the patch: the spectrum reads that bin.
+        PatchImages* images = w.views().inspector()->images();
+        moveMouse(images, images->toWidget(1, w.psf->x(2, wavelength), w.psf->y(2, wavelength)));
+        QCOMPARE(w.document().hover().spectrum, 2);
+        QVERIFY(w.views().spectrum()->stripText().contains(QStringLiteral("fiber 2")));
+        // A row of the table: the cursor goes there, and the patch stays.
+        const auto selected = w.document().selectedPatch();
+        QTableView* table = w.views().inspector()->table();
+        table->selectRow(3);
+        QVERIFY(w.document().cursor().hasBin());
+        QCOMPARE(w.document().cursor().spectrum, table->model()->index(3, 0).data().toInt());
+        QVERIFY(w.document().selectedPatch()->step == selected->step);
+    }
+
+    void fibersAndNeighboursAreWalked() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        SpectrumPlot* plot = w.views().spectrum()->plot();
+        plot->setFocus();
+        plot->run(QStringLiteral("next"));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QCOMPARE(w.document().cursor().spectrum, 3);
+        QCOMPARE(w.views().spectrum()->data().spectra.at(0).spectrum, 3);
+        const int step = w.document().selectedPatch()->step;
+        w.window.actionList().find(QStringLiteral("patch.up"))->trigger();
+        QCOMPARE(w.document().selectedPatch()->step, step + 1);
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QCOMPARE(w.views().inspector()->patch().detail->patch.step, step + 1);
+    }
+
+    void maskingByHandShowsBeforeAndAfterInSigma() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        const std::shared_ptr<const PatchDetail> before = w.document().patchRun().detail;
+        PatchInspector* inspector = w.views().inspector();
+        PatchImages* images = inspector->images();
+        inspector->brushAction()->setChecked(true);
+        const double wavelength = w.document().plan()->grid.outputWavelength(20);
+        const int x = static_cast<int>(std::lround(w.psf->x(2, wavelength)));
+        const int y = static_cast<int>(std::lround(w.psf->y(2, wavelength)));
+        QTest::mousePress(images, Qt::LeftButton, {}, images->toWidget(0, x, y).toPoint());
+        moveMouse(images, images->toWidget(0, x + 1, y), Qt::LeftButton);
+        QTest::mouseRelease(images, Qt::LeftButton, {}, images->toWidget(0, x + 1, y).toPoint());
+        QCOMPARE(w.document().maskEdits().size(), 2);
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != before; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        const PatchDetail& after = *w.document().patchRun().detail;
+        const PixelWindow& window = after.window;
+        QCOMPARE(
+            after.pixivar(static_cast<std::size_t>(y - window.y.first), static_cast<std::size_t>(x - window.x.first)),
+            0.0);
+        double worst = 0;
+        for (int row = 0; row < inspector->model()->rowCount(); ++row)
+            if (std::isfinite(inspector->model()->change(row)))
+                worst = std::max(worst, std::abs(inspector->model()->change(row)));
+        QVERIFY(worst > 0.05);
+        // The spectrum has the run before over it, and the residual is against it.
+        const SpectrumData& data = w.views().spectrum()->data();
+        QCOMPARE(data.overlays.size(), std::size_t(1));
+        QCOMPARE(data.overlays[0].kind, SpectrumOverlay::Kind::Previous);
+        QVERIFY(!w.views().spectrum()->plot()->pulls().empty());
+        // Undo takes the edit back in the document, too, and extracts again.
+        w.window.actionList().find(QStringLiteral("patch.undo"))->trigger();
+        QVERIFY(w.document().maskEdits().isEmpty());
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QCOMPARE(w.document().patchRun().detail->flux.values(), before->flux.values());
+        // Edits from elsewhere reach the inspector.
+        w.document().setMaskEdits({{y * 120 + x, true}});
+        QVERIFY(images->isMasked(x, y));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+    }
+
+    void aFrameComesBeforeThePatch() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        auto backend = makeCpuBackend();
+        auto frame = std::make_shared<ExtractedFrame>(
+            extractFrame(*backend, w.document().pixels()->view(), *w.psf, *w.document().plan()).frame);
+        OpenFrame open;
+        open.frame = frame;
+        open.label = QStringLiteral("run");
+        w.document().setFrame(open);
+        const SpectrumView* spectrum = w.views().spectrum();
+        QCOMPARE(spectrum->data().source, QStringLiteral("run"));
+        QCOMPARE(spectrum->data().spectra.at(0).size(), frame->nwave());
+        QCOMPARE(spectrum->data().overlays.size(), std::size_t(1)); // the patch
+        w.views().setFibers(LinkedViews::Fibers::Bundle);
+        QCOMPARE(spectrum->data().spectra.size(), std::size_t(5));
+        w.views().setSource(LinkedViews::Source::Patch);
+        QCOMPARE(spectrum->data().source, QStringLiteral("patch"));
+    }
+
+    void aHiddenViewWaits() {
+        Window w;
+        QDockWidget* dock = w.window.dock(QStringLiteral("patch"));
+        dock->hide();
+        QVERIFY(w.select(2, 20));
+        QVERIFY(!w.views().inspector()->patch());
+        dock->show();
+        dock->raise();
+        QVERIFY(QTest::qWaitFor([&] { return static_cast<bool>(w.views().inspector()->patch()); }));
+    }
+
+    void settingsTravelInASession() {
+        Window a;
+        SpectrumSettings s = a.views().spectrum()->settings();
+        s.nanometres = true;
+        s.skyLines = true;
+        s.smoothing = 5;
+        s.shadedBits = 0x80000001;
+        a.views().spectrum()->setSettings(s);
+        a.views().setFibers(LinkedViews::Fibers::Bundle);
+        Window b;
+        b.views().restore(a.views().session());
+        QCOMPARE(b.views().spectrum()->settings(), s);
+        QCOMPARE(b.views().fibers(), LinkedViews::Fibers::Bundle);
+    }
+
+    void keysAreInTheOneListAndCanBeRebound() {
+        Window w;
+        ActionList& actions = w.window.actionList();
+        for (const SpectrumPlot::Command& command : SpectrumPlot::commands())
+            QVERIFY(actions.find(QStringLiteral("spectrum.") + QLatin1String(command.id)) != nullptr);
+        QVERIFY(w.select(2, 20));
+        QVERIFY(actions.rebind(QStringLiteral("spectrum.smooth"), {QKeySequence(QStringLiteral("T"))}) == nullptr);
+        SpectrumView* view = w.views().spectrum();
+        view->plot()->setFocus();
+        QTest::keyClick(view->plot(), 'S');
+        QCOMPARE(view->settings().smoothing, 1);
+        actions.find(QStringLiteral("spectrum.smooth"))->trigger();
+        QCOMPARE(view->settings().smoothing, 3);
+        actions.resetKeys();
+        // Switches follow each other.
+        actions.find(QStringLiteral("spectrum.xflux"))->setChecked(true);
+        QVERIFY(view->settings().xflux);
+        SpectrumSettings s = view->settings();
+        s.xflux = false;
+        view->setSettings(s);
+        QVERIFY(!actions.find(QStringLiteral("spectrum.xflux"))->isChecked());
+        // No key means two things in one view.
+        for (const ActionList::Entry& one : actions.entries())
+            for (const ActionList::Entry& other : actions.entries()) {
+                if (&one >= &other || (one.scope && other.scope && one.scope != other.scope)) continue;
+                for (const QKeySequence& key : one.action->shortcuts())
+                    QVERIFY2(!other.action->shortcuts().contains(key),
+                             qPrintable(one.id + QStringLiteral(" and ") + other.id + QStringLiteral(": ") +
+                                        key.toString()));
+            }
+    }
+};
+
+QTEST_MAIN(TestLinkedViews)
+#include "TestLinkedViews.moc"
