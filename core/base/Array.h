@@ -12,8 +12,15 @@ namespace patchlight {
 template <class T> class Array2 {
 public:
     Array2() = default;
-    Array2(std::size_t rows, std::size_t columns, T value = T{}) : rows_(rows), columns_(columns) {
-        resizeOnLargePages(values_, rows * columns, value);
+    Array2(std::size_t rows, std::size_t columns, T value = T{})
+        : rows_(rows), columns_(columns), values_(rows * columns, value) {}
+    /// All T{}, the memory of a large array made by several threads (0: all cores).
+    [[nodiscard]] static Array2 madeInParallel(std::size_t rows, std::size_t columns, int threads) {
+        Array2 array;
+        array.rows_ = rows;
+        array.columns_ = columns;
+        resizeInParallel(array.values_, rows * columns, threads);
+        return array;
     }
 
     [[nodiscard]] std::size_t rows() const { return rows_; }
@@ -42,8 +49,15 @@ template <class T> class Array3 {
 public:
     Array3() = default;
     Array3(std::size_t planes, std::size_t rows, std::size_t columns, T value = T{})
-        : planes_(planes), rows_(rows), columns_(columns) {
-        resizeOnLargePages(values_, planes * rows * columns, value);
+        : planes_(planes), rows_(rows), columns_(columns), values_(planes * rows * columns, value) {}
+    /// All T{}, the memory of a large array made by several threads (0: all cores).
+    [[nodiscard]] static Array3 madeInParallel(std::size_t planes, std::size_t rows, std::size_t columns, int threads) {
+        Array3 array;
+        array.planes_ = planes;
+        array.rows_ = rows;
+        array.columns_ = columns;
+        resizeInParallel(array.values_, planes * rows * columns, threads);
+        return array;
     }
 
     [[nodiscard]] std::size_t planes() const { return planes_; }

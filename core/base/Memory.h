@@ -5,15 +5,18 @@
 
 namespace patchlight {
 
-/// Asks the system for large pages for memory that was allocated and not yet touched (Linux: MADV_HUGEPAGE). Fewer page faults make the first
-/// touch of a large array two or three times as fast. Does nothing for small arrays or where the system knows no such thing.
-void preferLargePages(void* memory, std::size_t bytes);
+/// Makes the pages of memory that was allocated and not yet written (Linux 5.14: MADV_POPULATE_WRITE), all that belong to it as a
+/// whole. Does nothing where the system knows no such thing.
+void touchPages(void* memory, std::size_t bytes);
+/// The same by several threads (0: all cores); nothing for little memory or one thread. The first touch of a page costs more than most
+/// that is done with it later, and one thread would pay for all of them.
+void touchPages(void* memory, std::size_t bytes, int threads);
 
-/// Makes an empty vector `count` values long, on large pages where it is large.
-template <class T> void resizeOnLargePages(std::vector<T>& values, std::size_t count, const T& value = T{}) {
+/// Makes an empty vector `count` values long, all of them T{}; its pages are made by several threads.
+template <class T> void resizeInParallel(std::vector<T>& values, std::size_t count, int threads) {
     values.reserve(count);
-    preferLargePages(values.data(), count * sizeof(T));
-    values.resize(count, value);
+    touchPages(values.data(), count * sizeof(T), threads);
+    values.resize(count);
 }
 
 } // namespace patchlight

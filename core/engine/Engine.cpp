@@ -56,7 +56,7 @@ void parallelFor(int count, int lanes, const std::stop_token& stop, const std::f
     if (stop.stop_requested()) throw Cancelled();
 }
 
-ExtractedFrame emptyFrame(const Plan& plan) {
+ExtractedFrame emptyFrame(const Plan& plan, int threads) {
     const auto nspec = static_cast<std::size_t>(plan.nspec);
     const auto nwave = static_cast<std::size_t>(plan.grid.nwave);
     ExtractedFrame frame;
@@ -65,9 +65,10 @@ ExtractedFrame emptyFrame(const Plan& plan) {
     for (std::size_t i = 0; i < nwave; ++i) frame.wavelength[i] = plan.grid.outputWavelength(static_cast<int>(i));
     for (Array2<double>* values :
          {&frame.flux, &frame.ivar, &frame.chi2pix, &frame.pixmaskFraction, &frame.fluxweight, &frame.xflux})
-        *values = Array2<double>(nspec, nwave);
-    frame.mask = Array2<std::uint32_t>(nspec, nwave);
-    frame.resolution = Array3<double>(nspec, static_cast<std::size_t>(2 * plan.ndiag + 1), nwave);
+        *values = Array2<double>::madeInParallel(nspec, nwave, threads);
+    frame.mask = Array2<std::uint32_t>::madeInParallel(nspec, nwave, threads);
+    frame.resolution =
+        Array3<double>::madeInParallel(nspec, static_cast<std::size_t>(2 * plan.ndiag + 1), nwave, threads);
     return frame;
 }
 
@@ -87,7 +88,7 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
     const auto start = std::chrono::steady_clock::now();
     const NamedRange range(control.timeline, "extract frame");
     ExtractionResult result;
-    result.frame = emptyFrame(plan);
+    result.frame = emptyFrame(plan, control.threads);
     result.modelFlux =
         Array2<double>(static_cast<std::size_t>(plan.nspec),
                        static_cast<std::size_t>(plan.nsteps) * static_cast<std::size_t>(plan.grid.nwavestep));

@@ -27,11 +27,11 @@ void checkShape(const FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
 }
 
 /// Reads a plane with the shape of IMAGE.
-template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
+template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny, int threads) {
     checkShape(file, hdu, nx, ny);
     try {
         std::vector<T> values;
-        resizeOnLargePages(values, file.pixelCount(hdu));
+        resizeInParallel(values, file.pixelCount(hdu), threads);
         file.readImage(hdu, std::span<T>(values));
         file.release(hdu);
         return values;
@@ -111,6 +111,7 @@ WeightedPixels weightedPixels(CcdImage&& image, int threads) {
     zeroMasked(result.pixels, result.weights, image.mask, threads);
     image.pixels.clear();
     image.ivar.clear();
+    image.mask = {}; // its memory is of use elsewhere
     return result;
 }
 
@@ -129,12 +130,14 @@ CcdImage readFrom(FitsFile& file, const CcdReadOptions& options) {
     image.ny = static_cast<int>(main.shape[1]);
     image.header = imageHeader(file, main);
     const FitsHdu& ivar = file.require("IVAR");
-    image.pixels = readPlane<float>(file, main, image.nx, image.ny);
-    image.ivar = readPlane<float>(file, ivar, image.nx, image.ny);
-    if (const FitsHdu* mask = file.find("MASK")) image.mask = readPlane<std::int32_t>(file, *mask, image.nx, image.ny);
+    image.pixels = readPlane<float>(file, main, image.nx, image.ny, options.threads);
+    image.ivar = readPlane<float>(file, ivar, image.nx, image.ny, options.threads);
+    if (const FitsHdu* mask = file.find("MASK"))
+        image.mask = readPlane<std::int32_t>(file, *mask, image.nx, image.ny, options.threads);
     if (const FitsHdu* readnoise = file.find("READNOISE")) {
         checkShape(file, *readnoise, image.nx, image.ny);
-        if (options.readnoise) image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny);
+        if (options.readnoise)
+            image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny, options.threads);
     }
     if (const FitsHdu* fibermap = file.find("FIBERMAP")) image.fibermap = file.readTable(*fibermap);
     return image;

@@ -59,7 +59,7 @@ struct WeightedPixels {
     [[nodiscard]] CcdView view() const { return {pixels.data(), weights.data(), nx, ny}; }
 };
 
-/// Builds the engine's input; the rvalue overload reuses the image's own memory (pixels and ivar are moved out).
+/// Builds the engine's input; the rvalue overload reuses the image's own memory (pixels and ivar are moved out, mask is given back).
 /// @param threads 0: all cores
 [[nodiscard]] WeightedPixels weightedPixels(const CcdImage& image, int threads = 0);
 [[nodiscard]] WeightedPixels weightedPixels(CcdImage&& image, int threads = 0);

@@ -1,7 +1,6 @@
 #include "core/io/FitsFile.h"
 
 #include "core/base/Error.h"
-#include "core/base/Memory.h"
 #include "core/base/Parallel.h"
 #include "core/io/FitsTableLayout.h"
 #include "core/io/RiceCode.h"
@@ -178,14 +177,13 @@ private:
         if (std::string_view(start.data(), start.size()) != simple || size_ > largestWhole) return;
         try {
             const PageBuffer packed(static_cast<std::size_t>(size_));
-            preferLargePages(packed.data(), packed.size());
             constexpr std::size_t chunk = std::size_t{1} << 22;
             forEachParallel((packed.size() + chunk - 1) / chunk, threads, [&](std::size_t i, std::size_t) {
                 const std::size_t first = i * chunk;
                 const std::size_t count = std::min(chunk, packed.size() - first);
                 if (readAt(first, packed.data() + first, count) != count) failGzip("truncated");
             });
-            whole_ = inflateWhole({packed.data(), packed.size()});
+            whole_ = inflateWhole({packed.data(), packed.size()}, threads);
         } catch (const std::bad_alloc&) {
             // The stream needs less memory.
         }

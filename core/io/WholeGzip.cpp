@@ -1,10 +1,13 @@
 #include "core/io/WholeGzip.h"
 
 #include "core/base/Memory.h"
+#include "core/base/Parallel.h"
 
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include <libdeflate.h>
@@ -63,7 +66,7 @@ void PageBuffer::release(std::size_t begin, std::size_t end) {
     if (begin < end) (void)::madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
 
-std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file) {
+std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file, int threads) {
     constexpr std::size_t mostTimes = 64;
     constexpr std::size_t mostBytes = std::size_t{1} << 30;
     constexpr std::uint8_t gzipMagic = 0x1F;
@@ -76,7 +79,24 @@ std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file) {
     } catch (const std::bad_alloc&) {
         return std::nullopt;
     }
-    preferLargePages(buffer.data(), buffer.size());
+    // The trailer says how much there will be, modulo 2^32 and if it is right.
+    constexpr std::size_t likelyTimes = 8;
+    std::uint32_t promised = 0;
+    for (std::size_t i = 0; i < 4 && file.size() >= 4; ++i)
+        promised |= std::uint32_t{file[file.size() - 4 + i]} << (8 * i);
+    std::jthread helper;
+    if (threadsToUse(threads) > 1) {
+        const std::size_t bytes = std::min<std::size_t>({promised, buffer.size(), likelyTimes * file.size()});
+        try {
+            helper = std::jthread([memory = buffer.data(), bytes](const std::stop_token& stop) {
+                constexpr std::size_t chunk = std::size_t{4} << 20;
+                for (std::size_t at = 0; at < bytes && !stop.stop_requested(); at += chunk)
+                    touchPages(memory + at, std::min(chunk, bytes - at));
+            });
+        } catch (const std::system_error&) {
+            // A limit of the system.
+        }
+    }
     std::size_t read = 0;
     std::size_t written = 0;
     do {
@@ -89,6 +109,8 @@ std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file) {
         read += memberBytes;
         written += inflatedBytes;
     } while (read < file.size() && file[read] == gzipMagic);
+    helper.request_stop();
+    if (helper.joinable()) helper.join(); // before pages are given back
     buffer.shrink(written);
     return buffer;
 }

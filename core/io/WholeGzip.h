@@ -36,6 +36,7 @@ private:
 /// Takes only what is unsuspicious: up to 64 times the file's size and 1 GiB, check sums and sizes right. Nothing otherwise, or where there is
 /// not enough memory; a stream then reads the file with less memory, or says what is wrong with it. Bytes behind the last member that do not
 /// begin another one are left out.
-[[nodiscard]] std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file);
+/// @param threads 0: all cores; with more than one, another thread makes the pages while the first inflates
+[[nodiscard]] std::optional<PageBuffer> inflateWhole(std::span<const std::uint8_t> file, int threads = 1);
 
 } // namespace patchlight

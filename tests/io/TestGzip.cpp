@@ -88,8 +88,8 @@ std::span<const std::uint8_t> bytesOf(const std::string& text) {
     return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
-std::optional<std::string> inflated(const std::string& packed) {
-    const std::optional<PageBuffer> buffer = inflateWhole(bytesOf(packed));
+std::optional<std::string> inflated(const std::string& packed, int threads = 1) {
+    const std::optional<PageBuffer> buffer = inflateWhole(bytesOf(packed), threads);
     if (!buffer) return std::nullopt;
     return std::string(reinterpret_cast<const char*>(buffer->data()), buffer->size());
 }
@@ -134,6 +134,7 @@ void TestGzip::streamIsOneMember() {
     QVERIFY(compressed(bytes, 2, 12345) == packed);
     QVERIFY(compressed(bytes, 5, 1 << 18) == packed);
     QVERIFY(inflated(packed) == bytes);
+    QVERIFY(inflated(packed, 2) == bytes);
 }
 
 void TestGzip::wholeMembers() {
