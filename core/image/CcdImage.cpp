@@ -111,7 +111,7 @@ WeightedPixels weightedPixels(CcdImage&& image, int threads) {
     zeroMasked(result.pixels, result.weights, image.mask, threads);
     image.pixels.clear();
     image.ivar.clear();
-    image.mask = {}; // its memory is of use elsewhere
+    image.mask = std::vector<std::int32_t>(); // gives its memory back, as {} would not
     return result;
 }
 
