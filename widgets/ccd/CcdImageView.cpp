@@ -941,7 +941,7 @@ bool CcdImageView::event(QEvent* event) {
             cycleLayer(+1);
             return true;
         }
-        if (key->key() == Qt::Key_Backtab) {
+        if (key->key() == Qt::Key_Backtab || (key->key() == Qt::Key_Tab && key->modifiers() == Qt::ShiftModifier)) {
             cycleLayer(-1);
             return true;
         }

@@ -99,9 +99,10 @@ void ColorBar::paintEvent(QPaintEvent*) {
 ReadoutStrip::ReadoutStrip(Document& document, CcdImageView& view, QWidget* parent)
     : QWidget(parent), document_(document), view_(view) {
     setAccessibleName(tr("Readout"));
-    auto* layout = new QHBoxLayout(this);
-    layout->setContentsMargins(6, 2, 6, 2);
-    layout->setSpacing(10);
+    auto* rows = new QVBoxLayout(this);
+    rows->setContentsMargins(6, 2, 6, 2);
+    rows->setSpacing(1);
+    QHBoxLayout* layout = nullptr;
     const struct {
         const char* id;
         QString name;
@@ -121,6 +122,13 @@ ReadoutStrip::ReadoutStrip(Document& document, CcdImageView& view, QWidget* pare
          tr("patch that extracts this place")},
     };
     for (const auto& column : columns) {
+        // Two rows: the pixel, and what is extracted from it.
+        if (const QLatin1String id(column.id); id == QLatin1String("x") || id == QLatin1String("fiber")) {
+            if (layout) layout->addStretch(1);
+            layout = new QHBoxLayout;
+            layout->setSpacing(8);
+            rows->addLayout(layout);
+        }
         auto* name = new QLabel(column.name, this);
         name->setForegroundRole(QPalette::PlaceholderText);
         auto* value = new QLabel(this);
@@ -222,13 +230,15 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     cuts_->setAccessibleName(tr("Cuts"));
     cuts_->setToolTip(tr("Which values the colours cover"));
     scaling_->setAccessibleName(tr("Scaling"));
+    scaling_->setToolTip(tr("How values inside the cuts become colours"));
     map_->setAccessibleName(tr("Colour map"));
+    map_->setToolTip(tr("Colours; all read the same to colour-blind eyes"));
     fade_->setAccessibleName(tr("Fade"));
     fade_->setToolTip(tr("Fade from the layer shown to another one"));
     fadeLayer_->setAccessibleName(tr("Fade to"));
     for (QLineEdit* edit : {low_, high_}) {
         edit->setValidator(new QDoubleValidator(edit));
-        edit->setMaximumWidth(edit->fontMetrics().horizontalAdvance(QStringLiteral("-0000.0000")) + 12);
+        edit->setFixedWidth(edit->fontMetrics().horizontalAdvance(QStringLiteral("-0000.00")) + 14);
     }
     low_->setAccessibleName(tr("Lowest value"));
     high_->setAccessibleName(tr("Highest value"));
@@ -237,22 +247,19 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     fade_->setMaximumWidth(110);
     for (QComboBox* box : {layer_, cuts_, scaling_, map_, fadeLayer_}) box->setFocusPolicy(Qt::ClickFocus);
     map_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-    map_->setMinimumContentsLength(10);
+    map_->setMinimumContentsLength(8);
 
     auto* controls = new QWidget(this);
     auto* row = new QHBoxLayout(controls);
     row->setContentsMargins(6, 4, 6, 2);
-    row->setSpacing(10);
+    row->setSpacing(8);
     row->addWidget(labelled(tr("Layer"), layer_, controls));
     row->addWidget(labelled(tr("Cuts"), cuts_, controls));
     row->addWidget(low_);
-    row->addWidget(new QLabel(tr("to"), controls));
-    row->addWidget(high_);
-    row->addWidget(labelled(tr("Scale"), scaling_, controls));
-    row->addWidget(labelled(tr("Colours"), map_, controls));
+    row->addWidget(labelled(tr("to"), high_, controls));
+    row->addWidget(scaling_);
+    row->addWidget(map_);
     row->addWidget(invert_);
-    row->addWidget(labelled(tr("Fade to"), fadeLayer_, controls));
-    row->addWidget(fade_);
     row->addStretch(1);
     // Narrow windows cut the row at its right end instead of growing.
     controls->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Fixed);
@@ -264,7 +271,10 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     layout->addWidget(view_, 1);
     auto* lower = new QHBoxLayout;
     lower->setContentsMargins(6, 2, 6, 0);
+    lower->setSpacing(8);
     lower->addWidget(bar_, 1);
+    lower->addWidget(labelled(tr("Fade to"), fadeLayer_, this));
+    lower->addWidget(fade_);
     layout->addLayout(lower);
     layout->addWidget(readout_);
 
@@ -298,8 +308,8 @@ void CcdPanel::refresh() {
     const DisplaySettings& settings = view_->settings(view_->layer());
     layer_->setCurrentIndex(static_cast<int>(view_->layer()));
     cuts_->setCurrentIndex(cuts_->findData(static_cast<int>(settings.cuts)));
-    if (!low_->hasFocus()) low_->setText(QString::number(settings.range.low, 'g', 5));
-    if (!high_->hasFocus()) high_->setText(QString::number(settings.range.high, 'g', 5));
+    if (!low_->hasFocus()) low_->setText(QString::number(settings.range.low, 'g', 4));
+    if (!high_->hasFocus()) high_->setText(QString::number(settings.range.high, 'g', 4));
     low_->setCursorPosition(0);
     high_->setCursorPosition(0);
     scaling_->setCurrentIndex(scaling_->findData(static_cast<int>(settings.scaling)));

@@ -192,22 +192,42 @@ void Document::setPatchRun(PatchRun run) {
     Q_EMIT patchRunChanged();
 }
 
-/// Puts the patch's model into the model image, where its core bins' light is.
+/// Puts the patch's model into the model image where its core bins are, so that neighbouring patches tile: what lies outside lacks the
+/// light of spectra and wavelengths that this patch does not hold.
 void Document::paintPatchModel() {
     if (!patchRun_ || !image_) return;
     const PatchDetail& detail = *patchRun_.detail;
     const PixelWindow& window = detail.window;
+    const Psf& psf = *patchRun_.psf;
+    const WavelengthGrid& grid = patchRun_.plan->grid;
+    const int bundlesize = patchRun_.plan->options.bundlesize;
+    const auto nx = static_cast<std::size_t>(image_->nx);
     if (window.empty() || window.x.last > image_->nx || window.y.last > image_->ny) return;
     if (!model_)
-        model_ = std::make_shared<std::vector<float>>(static_cast<std::size_t>(image_->nx) *
-                                                          static_cast<std::size_t>(image_->ny),
+        model_ = std::make_shared<std::vector<float>>(nx * static_cast<std::size_t>(image_->ny),
                                                       std::numeric_limits<float>::quiet_NaN());
-    for (int y = window.y.first; y < window.y.last; ++y)
-        for (int x = window.x.first; x < window.x.last; ++x)
-            (*model_)[static_cast<std::size_t>(y) * static_cast<std::size_t>(image_->nx) +
-                      static_cast<std::size_t>(x)] =
-                static_cast<float>(detail.model(static_cast<std::size_t>(y - window.y.first),
-                                                static_cast<std::size_t>(x - window.x.first)));
+    const Patch& patch = detail.patch;
+    const double low = grid.wavelength(patch.keepBins.first) - 0.5 * grid.step();
+    const double high = grid.wavelength(patch.keepBins.last - 1) + 0.5 * grid.step();
+    for (int s = patch.core.first; s < patch.core.last; ++s)
+        for (int y = window.y.first; y < window.y.last; ++y) {
+            const double wavelength = psf.wavelengthAt(s, y);
+            if (wavelength < low || wavelength >= high) continue;
+            const double x = psf.x(s, wavelength);
+            // Half-way to the neighbours; at a bundle's edge as far as the spot reaches.
+            const auto border = [&](int side) {
+                const int other = s + side;
+                if (other < 0 || other >= psf.nspec || other / bundlesize != s / bundlesize)
+                    return x + side * psf.hsizeX;
+                return 0.5 * (x + psf.x(other, psf.wavelengthAt(other, y)));
+            };
+            const int first = std::max(window.x.first, static_cast<int>(std::ceil(border(-1))));
+            const int last = std::min(window.x.last, static_cast<int>(std::ceil(border(+1))));
+            for (int column = first; column < last; ++column)
+                (*model_)[static_cast<std::size_t>(y) * nx + static_cast<std::size_t>(column)] =
+                    static_cast<float>(detail.model(static_cast<std::size_t>(y - window.y.first),
+                                                    static_cast<std::size_t>(column - window.x.first)));
+        }
     Q_EMIT modelChanged(QRect(window.x.first, window.y.first, window.x.count(), window.y.count()));
 }
 
