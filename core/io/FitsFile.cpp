@@ -3,6 +3,7 @@
 #include "core/base/Error.h"
 #include "core/base/Parallel.h"
 #include "core/io/FitsTableLayout.h"
+#include "core/io/PlioCode.h"
 #include "core/io/RiceCode.h"
 #include "core/io/WholeGzip.h"
 
@@ -784,15 +785,18 @@ struct TileLayout {
 };
 
 /// CFITSIO trusts what a header says of the tiles, and some of its decoders write past their buffers where it lies. So all of it is
-/// checked here, and the rarely used decoders that cannot be checked from outside (HCOMPRESS_1, PLIO_1) are refused.
+/// checked here, and the rarely used decoder that cannot be checked from outside (HCOMPRESS_1) is refused.
 TileLayout checkTiles(const FitsHdu& hdu, const std::string& what) {
     const FitsHeader& header = hdu.header;
     TileLayout layout;
     layout.algorithm = header.text("ZCMPTYPE").value_or("");
     if (layout.algorithm == "RICE_ONE") layout.algorithm = "RICE_1";
-    if (layout.algorithm != "RICE_1" && layout.algorithm != "GZIP_1" && layout.algorithm != "GZIP_2")
-        throw Error(
-            fmt::format("{}: ZCMPTYPE = {}, RICE_1, GZIP_1 or GZIP_2 expected", what, valueText(header, "ZCMPTYPE")));
+    if (layout.algorithm != "RICE_1" && layout.algorithm != "GZIP_1" && layout.algorithm != "GZIP_2" &&
+        layout.algorithm != "PLIO_1")
+        throw Error(fmt::format("{}: ZCMPTYPE = {}, RICE_1, GZIP_1, GZIP_2 or PLIO_1 expected", what,
+                                valueText(header, "ZCMPTYPE")));
+    if (layout.algorithm == "PLIO_1" && hdu.bitpix < 0)
+        throw Error(fmt::format("{}: ZBITPIX = {}, 8, 16 or 32 expected of PLIO_1", what, hdu.bitpix));
     if (hdu.bitpix == 64) throw Error(fmt::format("{}: ZBITPIX = 64, one of 8, 16, 32, -32, -64 expected", what));
     if (hdu.shape.empty() || hdu.shape.size() > maxCompressedAxes)
         throw Error(fmt::format("{}: ZNAXIS = {}, 1 to {} expected", what, hdu.shape.size(), maxCompressedAxes));
@@ -914,11 +918,14 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
     const FitsColumn* compressed = columnNamed(layout, "COMPRESSED_DATA");
     const FitsColumn* gzipped = columnNamed(layout, "GZIP_COMPRESSED_DATA");
     if (compressed == nullptr) fail("column COMPRESSED_DATA is missing");
-    for (const FitsColumn* column : {compressed, gzipped})
+    const bool plio = layout.algorithm == "PLIO_1";
+    for (const FitsColumn* column : {compressed, gzipped}) {
+        const char element = plio && column == compressed ? 'I' : 'B';
         if (column != nullptr &&
-            (!column->isVariable() || column->repeat != 1 || column->format.find('B') == std::string::npos))
-            fail(fmt::format("TFORM{} = '{}', 1PB or 1QB expected of column {}", column->number,
-                             printable(column->format), column->name));
+            (!column->isVariable() || column->repeat != 1 || column->format.find(element) == std::string::npos))
+            fail(fmt::format("TFORM{} = '{}', 1P{} or 1Q{} expected of column {}", column->number,
+                             printable(column->format), element, element, column->name));
+    }
     const bool quantized = columnNamed(layout, "ZSCALE") != nullptr && columnNamed(layout, "ZZERO") != nullptr &&
                            hdu.header.text("ZQUANTIZ").value_or("") != "NONE";
     if (hdu.bitpix < 0 && !quantized && layout.algorithm == "RICE_1")
@@ -946,9 +953,10 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
         for (const FitsColumn& column : layout.columns) {
             if (!column.isVariable()) continue;
             const Descriptor at = descriptorAt(column, row);
-            if (at.offset > heapBytes || at.count > heapBytes - at.offset)
+            const std::uint64_t elementBytes = plio && &column == compressed ? 2 : 1;
+            if (at.offset > heapBytes || at.count > (heapBytes - at.offset) / elementBytes)
                 fail(fmt::format("tile {}: column {} points at {} bytes from byte {} of a heap of {}", tile,
-                                 printable(column.name), at.count, at.offset, heapBytes));
+                                 printable(column.name), at.count * elementBytes, at.offset, heapBytes));
         }
         const Descriptor packed = descriptorAt(*compressed, row);
         const std::uint64_t pixels = tilePixelCount(hdu, layout, tile);
@@ -959,6 +967,9 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
             const std::uint64_t bytes = inflatedBytes(inflater, tile, other, pixels * pixelBytes);
             if (bytes != pixels * pixelBytes)
                 fail(fmt::format("tile {} holds {} bytes, {} expected", tile, bytes, pixels * pixelBytes));
+        } else if (plio) {
+            if (!plioCodeIsWhole({heap + packed.offset, static_cast<std::size_t>(2 * packed.count)}))
+                fail(fmt::format("tile {}: {} words of PLIO code end before the line list does", tile, packed.count));
         } else if (layout.algorithm == "RICE_1") {
             if (packed.count < riceShortest)
                 fail(fmt::format("tile {} has {} bytes of Rice code, {} or more expected", tile, packed.count,
@@ -1026,7 +1037,10 @@ std::string compressedFile(const FitsHdu& hdu, const TileLayout& layout, const s
     for (const FitsColumn& column : layout.columns) {
         text(fmt::format("TTYPE{}", column.number), column.name.substr(0, 60));
         text(fmt::format("TFORM{}", column.number),
-             column.isVariable() ? fmt::format("1{}B", column.type) : fmt::format("{}{}", column.repeat, column.type));
+             column.isVariable()
+                 ? fmt::format("1{}{}", column.type,
+                               layout.algorithm == "PLIO_1" && sameFitsName(column.name, "COMPRESSED_DATA") ? 'I' : 'B')
+                 : fmt::format("{}{}", column.repeat, column.type));
     }
     logical("ZIMAGE", 'T');
     text("ZCMPTYPE", layout.algorithm);

@@ -1,10 +1,16 @@
 #include "core/frame/ExtractedFrame.h"
 #include "core/image/CcdImage.h"
+#include "core/io/GzipStream.h"
 #include "core/psf/Psf.h"
 #include "tests/io/SmallPsf.h"
 
+#include <cstdint>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fitsio.h>
@@ -26,8 +32,9 @@ std::vector<float> ramp(float step) {
 }
 
 /// Three compressed images in a file, as fpack makes them.
+/// @param maskAlgorithm of the third
 void writeTiles(const std::string& path, int algorithm, float quantize, long tileColumns, long tileRows,
-                const char* first, const char* third) {
+                const char* first, const char* third, int maskAlgorithm) {
     std::remove(path.c_str());
     fitsfile* file = nullptr;
     int status = 0;
@@ -38,7 +45,7 @@ void writeTiles(const std::string& path, int algorithm, float quantize, long til
     fits_create_diskfile(&file, path.c_str(), &status);
     for (const char* name : {first, "IVAR", third}) {
         const bool mask = name == third;
-        fits_set_compression_type(file, algorithm, &status);
+        fits_set_compression_type(file, mask ? maskAlgorithm : algorithm, &status);
         fits_set_tile_dim(file, 2, tile, &status);
         fits_set_quantize_level(file, quantize, &status);
         fits_set_quantize_dither(file, SUBTRACTIVE_DITHER_1, &status);
@@ -59,6 +66,22 @@ void writeTiles(const std::string& path, int algorithm, float quantize, long til
         fits_report_error(stderr, status);
         throw std::runtime_error(path);
     }
+}
+
+/// The same file in two gzip members.
+void writeTwoMembers(const std::string& from, const std::string& to) {
+    std::ifstream in(from, std::ios::binary);
+    const std::vector<char> bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    std::ofstream out(to, std::ios::binary);
+    constexpr std::size_t middle = 3000;
+    for (const auto& [first, last] : {std::pair<std::size_t, std::size_t>(0, middle), {middle, bytes.size()}}) {
+        GzipStream stream(1, 1, [&](const std::uint8_t* packed, std::size_t count) {
+            out.write(reinterpret_cast<const char*>(packed), static_cast<std::streamsize>(count));
+        });
+        stream.write(reinterpret_cast<const std::uint8_t*>(bytes.data()) + first, last - first);
+        stream.finish();
+    }
+    if (!out.flush()) throw std::runtime_error(to);
 }
 
 } // namespace
@@ -88,10 +111,12 @@ int main(int argc, char** argv) {
             const bool isImage = kind == std::string("image");
             const std::string begin = folder + "/" + kind;
             const char* first = isImage ? "IMAGE" : "FLUX";
-            writeTiles(begin + "/rice.fits", RICE_1, 16, columns, 1, first, "MASK");
-            writeTiles(begin + "/rice-blocks.fits", RICE_1, 4, 5, 4, first, "MASK");
-            writeTiles(begin + "/gzip1.fits", GZIP_1, 16, columns, 1, first, "MASK");
-            writeTiles(begin + "/gzip2.fits", GZIP_2, 0, 7, 3, first, "MASK");
+            writeTiles(begin + "/rice.fits", RICE_1, 16, columns, 1, first, "MASK", RICE_1);
+            writeTiles(begin + "/rice-blocks.fits", RICE_1, 4, 5, 4, first, "MASK", RICE_1);
+            writeTiles(begin + "/gzip1.fits", GZIP_1, 16, columns, 1, first, "MASK", GZIP_1);
+            writeTiles(begin + "/gzip2.fits", GZIP_2, 0, 7, 3, first, "MASK", GZIP_2);
+            writeTiles(begin + "/plio.fits", RICE_1, 16, columns, 1, first, "MASK", PLIO_1);
+            writeTwoMembers(begin + "/plio.fits", begin + "/members.fits.gz");
         }
 
         ExtractedFrame frame;

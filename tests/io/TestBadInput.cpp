@@ -250,6 +250,23 @@ const std::vector<Damage>& damages() {
          "gzipmask.fits image",
          data("MASK", 80 + 12, "\xFF\xFF\xFF\xFF"),
          {"HDU 2 (MASK)", "tile 0: the gzip stream is damaged"}},
+        {"tiles: PLIO of floats", "pliomask.fits image", value("ZBITPIX", "-32"), {"HDU 2 (MASK)", "ZBITPIX = -32"}},
+        {"tiles: PLIO in bytes",
+         "pliomask.fits image",
+         value("TFORM1", "'1PB(26)'"),
+         {"HDU 2 (MASK)", "TFORM1 = '1PB"}},
+        {"tiles: PLIO beyond the heap",
+         "pliomask.fits image",
+         data("MASK", 0, bigEndian(std::uint32_t{30000})),
+         {"HDU 2 (MASK)", "tile 0", "60000 bytes"}},
+        {"tiles: PLIO too long",
+         "pliomask.fits image",
+         data("MASK", 80 + 6, bigEndian(std::int16_t{3000})),
+         {"HDU 2 (MASK)", "tile 0", "PLIO code end before"}},
+        {"tiles: PLIO cut",
+         "pliomask.fits image",
+         data("MASK", 0, bigEndian(std::uint32_t{9})),
+         {"HDU 2 (MASK)", "tile 0: 9 words of PLIO code end before"}},
         // PSFs.
         {"psf: an image", "image.fits psf", [](std::string&) {}, {"PSFTYPE is missing", "not a PSF file"}},
         {"psf: PCA",
@@ -424,6 +441,12 @@ void TestBadInput::initTestCase() {
         writer.image("IVAR", FLOAT_IMG, {12, 10}, image.ivar);
         writer.image("MASK", LONG_IMG, {12, 10}, image.mask, {GZIP_1, {}, 0, 0});
     }
+    {
+        cfitsio::Writer writer(file("pliomask.fits"));
+        writer.image("IMAGE", FLOAT_IMG, {12, 10}, image.pixels);
+        writer.image("IVAR", FLOAT_IMG, {12, 10}, image.ivar);
+        writer.image("MASK", LONG_IMG, {12, 10}, image.mask, {PLIO_1, {}, 0, 0});
+    }
     writePsf(path("psf3.fits"), smallPsf());
     Psf domains = smallPsf();
     domains.series["GHSIGY"].wavemax += 10;
@@ -446,7 +469,7 @@ void TestBadInput::initTestCase() {
 }
 
 void TestBadInput::goodFilesAreGood() {
-    for (const char* name : {"image.fits", "plainmask.fits", "gzipmask.fits"})
+    for (const char* name : {"image.fits", "plainmask.fits", "gzipmask.fits", "pliomask.fits"})
         QCOMPARE(QString::fromStdString(messageOf([&] { (void)readCcdImage(path(name), {true}); })), QString());
     for (const char* name : {"psf3.fits", "psf2.fits", "psfgh2.fits"})
         QCOMPARE(QString::fromStdString(messageOf([&] { (void)readPsf(path(name)); })), QString());
@@ -536,7 +559,8 @@ void TestBadInput::damaged() {
 void TestBadInput::truncated_data() {
     QTest::addColumn<QString>("name");
     QTest::addColumn<bool>("zip");
-    for (const char* name : {"image.fits", "plainmask.fits", "gzipmask.fits", "psf3.fits", "psf2.fits", "frame.fits"}) {
+    for (const char* name :
+         {"image.fits", "plainmask.fits", "gzipmask.fits", "pliomask.fits", "psf3.fits", "psf2.fits", "frame.fits"}) {
         QTest::newRow(name) << name << false;
         QTest::newRow(qPrintable(QString(name) + ".gz")) << name << true;
     }
