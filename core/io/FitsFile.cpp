@@ -754,8 +754,10 @@ template <class T> void FitsFile::readPlain(const FitsHdu& hdu, std::span<T> out
     forEachParallel(chunks, threads_, [&](std::size_t index, std::size_t worker) {
         const std::size_t first = index * chunk;
         const std::size_t count = std::min(chunk, out.size() - first);
-        const std::uint8_t* raw = bytes + first * size;
-        if (bytes == nullptr) {
+        const std::uint8_t* raw = nullptr;
+        if (bytes != nullptr) {
+            raw = bytes + first * size;
+        } else {
             // Elements of equal size are read into their place and turned there.
             auto* place = reinterpret_cast<std::uint8_t*>(out.data() + first);
             if (size != sizeof(T)) {
