@@ -17,6 +17,7 @@ void addBatch(CLI::App& app);
 void addExtract(CLI::App& app);
 void addPatch(CLI::App& app);
 void addSimulate(CLI::App& app);
+void addSlurm(CLI::App& app);
 void addCompare(CLI::App& app);
 void addInfo(CLI::App& app);
 void addBench(CLI::App& app);

@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
     commands::addCompare(app);
     commands::addInfo(app);
     commands::addBench(app);
+    commands::addSlurm(app);
 
     try {
         app.parse(argc, argv);
