@@ -17,10 +17,35 @@ namespace patchlight::batch {
 
 namespace {
 
-/// [D-]HH:MM:SS, HH:MM or minutes, as Slurm has it.
-bool looksLikeTime(std::string_view text) {
-    return !text.empty() && text.find_first_not_of("0123456789:-") == std::string_view::npos &&
-           std::count(text.begin(), text.end(), ':') <= 2 && std::count(text.begin(), text.end(), '-') <= 1;
+/// Seconds of a time limit as Slurm writes them: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S. @throws UsageError
+long limitSeconds(const std::string& text) {
+    const auto refuse = [&] { throw UsageError(fmt::format("--time: HH:MM:SS expected, got '{}'", printable(text))); };
+    const std::size_t dash = text.find('-');
+    std::vector<long> numbers;
+    std::string_view rest = text;
+    while (true) {
+        const std::size_t end = rest.find_first_of("-:");
+        const std::string_view word = rest.substr(0, end);
+        constexpr std::size_t most = 6;
+        if (word.empty() || word.size() > most || word.find_first_not_of("0123456789") != std::string_view::npos)
+            refuse();
+        numbers.push_back(std::stol(std::string(word)));
+        if (end == std::string_view::npos) break;
+        if (rest[end] == '-' && numbers.size() > 1) refuse();
+        rest.remove_prefix(end + 1);
+    }
+    constexpr long minute = 60;
+    constexpr long hour = 60 * minute;
+    constexpr long day = 24 * hour;
+    if (dash != std::string::npos) {
+        if (numbers.size() < 2 || numbers.size() > 4) refuse();
+        numbers.resize(4);
+        return numbers[0] * day + numbers[1] * hour + numbers[2] * minute + numbers[3];
+    }
+    if (numbers.size() == 1) return numbers[0] * minute;
+    if (numbers.size() == 2) return numbers[0] * minute + numbers[1];
+    if (numbers.size() != 3) refuse();
+    return numbers[0] * hour + numbers[1] * minute + numbers[2];
 }
 
 void requireWord(std::string_view option, std::string_view value) {
@@ -81,8 +106,10 @@ double measuredFramesPerNodeHour(const std::string& path) {
 std::string slurmScript(const SlurmSettings& settings) {
     if (settings.arguments.empty())
         throw UsageError("slurm: what is the job to do? Give the arguments of `patchlight batch` behind --");
-    if (!looksLikeTime(settings.time))
-        throw UsageError(fmt::format("--time: HH:MM:SS expected, got '{}'", printable(settings.time)));
+    if (limitSeconds(settings.time) <= settings.warning)
+        throw UsageError(
+            fmt::format("--warning {}: the job would be told to end before it begins; less than --time {} expected",
+                        settings.warning, settings.time));
     for (const auto& [option, value] : {std::pair<const char*, const std::string&>{"--job-name", settings.jobName},
                                         {"--account", settings.account},
                                         {"--qos", settings.qos},
@@ -128,17 +155,18 @@ std::string slurmScript(const SlurmSettings& settings) {
         text += fmt::format("export SRUN_CPUS_PER_TASK={}\n", settings.coresPerRank);
 
     if (mps)
-        text += "\n# Several ranks share a GPU through CUDA MPS: one daemon a node, for the time of the job.\n"
-                "export CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps-$SLURM_JOB_ID "
-                "CUDA_MPS_LOG_DIRECTORY=/tmp/nvidia-mps-log-$SLURM_JOB_ID\n"
-                "on_nodes() { srun --overlap --nodes=\"$SLURM_JOB_NUM_NODES\" --ntasks=\"$SLURM_JOB_NUM_NODES\" "
-                "--ntasks-per-node=1 --mpi=none \"$@\"; }\n"
-                "on_nodes bash -c 'mkdir -p \"$CUDA_MPS_PIPE_DIRECTORY\" \"$CUDA_MPS_LOG_DIRECTORY\"; exec "
-                "nvidia-cuda-mps-control -f' &\n"
-                "mps=$!\n"
-                "stop_mps() { on_nodes bash -c 'echo quit | nvidia-cuda-mps-control' || true; wait \"$mps\"; }\n"
-                "trap stop_mps EXIT\n"
-                "sleep 5 # until it listens; a rank that comes earlier uses its GPU without it\n";
+        text +=
+            "\n# Several ranks share a GPU through CUDA MPS: one daemon a node, for the time of the job.\n"
+            "export CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps-$SLURM_JOB_ID "
+            "CUDA_MPS_LOG_DIRECTORY=/tmp/nvidia-mps-log-$SLURM_JOB_ID\n"
+            "on_nodes() { srun --overlap --nodes=\"$SLURM_JOB_NUM_NODES\" --ntasks=\"$SLURM_JOB_NUM_NODES\" "
+            "--ntasks-per-node=1 --mpi=none \"$@\"; }\n"
+            "on_nodes bash -c 'trap \"\" USR1; mkdir -p \"$CUDA_MPS_PIPE_DIRECTORY\" \"$CUDA_MPS_LOG_DIRECTORY\"; exec "
+            "nvidia-cuda-mps-control -f' &\n"
+            "mps=$!\n"
+            "stop_mps() { on_nodes bash -c 'echo quit | nvidia-cuda-mps-control' || true; wait \"$mps\"; }\n"
+            "trap stop_mps EXIT\n"
+            "sleep 5 # until it listens; a rank that comes earlier uses its GPU without it\n";
 
     std::string launch;
     if (mpirun) {

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <csignal>
 #include <memory>
 #include <string>
 #include <vector>
@@ -112,6 +113,7 @@ void runBatch(BatchArguments& arguments) {
     arguments.job.backend = arguments.run.backend;
     arguments.job.threads = arguments.run.threads;
     arguments.job.command = commandLine();
+    (void)std::signal(SIGUSR1, SIG_IGN); // until the job knows what to do with it
     const std::unique_ptr<batch::Communicator> ranks = joinRanks(arguments.ranks);
     std::unique_ptr<batch::FolderWatch> watch;
     const auto list = [&] {

@@ -207,8 +207,18 @@ void TestFrameList::slurm() {
     settings.account = "two words";
     QVERIFY(has(failure([&] { (void)slurmScript(settings); }), "--account"));
     settings.account.clear();
-    settings.time = "soon";
-    QVERIFY(has(failure([&] { (void)slurmScript(settings); }), "--time"));
+    for (const char* time : {"soon", "", "1:2:3:4", "1-", "1-2-3", "-1", "00:00:00:00"}) {
+        settings.time = time;
+        QVERIFY2(has(failure([&] { (void)slurmScript(settings); }), "--time"), time);
+    }
+    for (const char* time : {"5", "5:00", "00:05:00"}) { // a warning of 300 s before the end
+        settings.time = time;
+        QVERIFY2(has(failure([&] { (void)slurmScript(settings); }), "--warning"), time);
+    }
+    for (const char* time : {"6", "5:01", "00:05:01", "1-0", "0-1:00", "0-00:06:00"}) {
+        settings.time = time;
+        QVERIFY2(failure([&] { (void)slurmScript(settings); }).empty(), time);
+    }
     QCOMPARE(estimatedTime(1000, 1000, 1), std::string("01:25:00"));
     QCOMPARE(estimatedTime(96000, 1000, 2), std::string("60:10:00"));
 }
