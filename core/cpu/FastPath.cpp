@@ -42,13 +42,16 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
                      static_cast<std::uint32_t>(PatchStatus::Layout), output, exact, tile);
         return;
     }
-    {
-        const NamedRange range(input.timeline, "spots", tags);
-        spots_.evaluate(input.psf, plan.grid, plan.options.psfTail);
-    }
-    {
+    // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
+    spots_.startEvaluation();
+    sums_.start(spots_);
+    for (int group = spots_.firstGroup(); group < bins.last; group += SpotRows::binSlots) {
+        {
+            const NamedRange range(input.timeline, "spots", tags);
+            spots_.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
+        }
         const NamedRange range(input.timeline, "normal equations", tags);
-        sums_.accumulate(spots_, input.ccd);
+        sums_.accumulate(spots_, input.ccd, spots_.rowsReady(group));
     }
 
     // A patch and the reasons for which it left the rung before.
@@ -298,7 +301,7 @@ bool FastPath::withinBounds(Member& member) const {
         const double error = std::sqrt(condition) * left + rootError;
         member.error = std::max(member.error, error);
         member.condition = std::max(member.condition, condition);
-        if (!(error <= bounds_.resolution && 2.0 * error <= bounds_.ivar)) refuse(PatchStatus::Leaking);
+        if (!(error <= bounds_.resolution && error <= bounds_.ivar)) refuse(PatchStatus::Leaking);
         if (!(error * snr <= bounds_.flux)) refuse(PatchStatus::Bright);
     }
     return good;
@@ -322,55 +325,57 @@ void FastPath::measureAndWrite(const FrameInput& input, const Member& member, co
 
     if (!window.empty() && !member.empty) {
         const int columns = window.x.count();
-        const std::size_t pixels = size(columns) * size(window.y.count());
         // Room for a row of spots that begins or ends outside the window.
         const int margin = width;
-        const int stride = columns + 2 * margin;
-        model_.assign(size(stride) * size(window.y.count()), 0.0);
-        chi2_.assign(model_.size(), 0.0);
-        counted_.assign(model_.size(), 0.0);
-        (void)pixels;
+        const std::size_t stride = size(columns + 2 * margin);
+        model_.resize(stride);
+        chi2_.assign(stride, 0.0);
+        counted_.assign(stride, 0.0);
+        flux_.require(size(nspec) * slots);
+        double* flux = flux_.data();
+        std::fill_n(flux, size(nspec) * slots, 0.0);
+        double* sums = chi2Sums_.require(size(patch.core.count()) * 2 * slots);
+        std::fill_n(sums, size(patch.core.count()) * 2 * slots, 0.0);
+        held_.assign(size(nspec), IndexRange{patch.bins.first, patch.bins.first});
         const IndexRange rows{std::max(window.y.first, spots_.rows().first),
                               std::min(window.y.last, spots_.rows().last)};
-        for (int s = 0; s < nspec; ++s) {
-            const int spectrum = patch.spectra.first + s;
-            for (int row = rows.first; row < rows.last; ++row) {
+        // Row by row: a row of spots serves the model and then chi2pix while it is in the cache.
+        for (int row = rows.first; row < rows.last; ++row) {
+            std::fill(model_.begin(), model_.end(), 0.0);
+            for (int spectrum = patch.spectra.first; spectrum < patch.spectra.last; ++spectrum) {
+                const std::size_t s = size(spectrum - patch.spectra.first);
                 const IndexRange all = spots_.active(spectrum, row);
                 const IndexRange mine{std::max(all.first, patch.bins.first), std::min(all.last, patch.bins.last)};
+                // Slots hold the flux of the bins that this row has; both ends only move up.
+                IndexRange& held = held_[s];
+                for (; held.first < std::min(mine.first, held.last); ++held.first) flux[s * slots + size(held.first % slots)] = 0.0;
                 if (mine.empty()) continue;
-                alignas(64) double flux[slots] = {};
-                for (int bin = mine.first; bin < mine.last; ++bin)
-                    flux[bin % slots] = xflux_[size(s) * size(nwave) + size(bin - patch.bins.first)];
-                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row - window.y.first) * stride + margin +
-                                          spots_.columnOrigin(spectrum, row) - window.x.first;
-                spots_.addModelRow(spectrum, row, flux, model_.data() + at);
+                held.first = mine.first;
+                held.last = std::max(held.last, held.first);
+                for (; held.last < mine.last; ++held.last)
+                    flux[s * slots + size(held.last % slots)] =
+                        xflux_[s * size(nwave) + size(held.last - patch.bins.first)];
+                spots_.addModelRow(spectrum, row, flux + s * slots,
+                                   model_.data() + margin + spots_.columnOrigin(spectrum, row) - window.x.first);
             }
-        }
-        for (int row = rows.first; row < rows.last; ++row) {
             const std::size_t line = size(row) * size(ccd.nx) + size(window.x.first);
-            const std::size_t at = size(row - window.y.first) * size(stride) + size(margin);
-            pixelQuality(ccd.pixels + line, ccd.weights + line, model_.data() + at, columns, plan.psferr,
-                         chi2_.data() + at, counted_.data() + at);
-        }
-        for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
-            const int s = spectrum - patch.spectra.first;
-            alignas(64) double sum[2 * slots] = {};
-            const int lowest = std::max(rows.first, spots_.cornerY(spectrum, patch.coreBins.first));
-            for (int row = lowest; row < rows.last; ++row) {
+            pixelQuality(ccd.pixels + line, ccd.weights + line, model_.data() + margin, columns, plan.psferr,
+                         chi2_.data() + margin, counted_.data() + margin);
+            for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
                 const IndexRange all = spots_.active(spectrum, row);
-                if (all.first >= patch.coreBins.last) break;
-                if (all.empty()) continue;
-                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row - window.y.first) * stride + margin +
-                                          spots_.columnOrigin(spectrum, row) - window.x.first;
+                if (all.empty() || all.first >= patch.coreBins.last || all.last <= patch.coreBins.first) continue;
+                double* sum = sums + size(spectrum - patch.core.first) * 2 * slots;
+                const int at = margin + spots_.columnOrigin(spectrum, row) - window.x.first;
                 spots_.addChi2Row(spectrum, row, chi2_.data() + at, counted_.data() + at, sum);
                 for (int bin = all.first; bin < all.last; ++bin) {
-                    const bool lastRow =
-                        row == std::min(spots_.cornerY(spectrum, bin) + spots_.stampY(), rows.last) - 1;
-                    if (!lastRow) continue;
-                    if (patch.bins.contains(bin) && sum[slots + bin % slots] > 0.0)
-                        chi2pix_[size(s) * size(nwave) + size(bin - patch.bins.first)] =
-                            sum[bin % slots] / sum[slots + bin % slots];
-                    sum[bin % slots] = sum[slots + bin % slots] = 0.0;
+                    if (row + 1 < std::min(spots_.cornerY(spectrum, bin) + spots_.stampY(), rows.last)) break;
+                    // The bin's last row.
+                    double& above = sum[bin % slots];
+                    double& below = sum[slots + bin % slots];
+                    if (patch.bins.contains(bin) && below > 0.0)
+                        chi2pix_[size(spectrum - patch.spectra.first) * size(nwave) + size(bin - patch.bins.first)] =
+                            above / below;
+                    above = below = 0.0;
                 }
             }
         }

@@ -56,9 +56,12 @@ private:
     AlignedBuffer products_;
     std::vector<double> weight_;
     std::vector<double> xflux_;   ///< [nspec][nwave] of one patch
-    std::vector<double> model_;   ///< window
-    std::vector<double> chi2_;    ///< window
-    std::vector<double> counted_; ///< window
+    AlignedBuffer flux_;          ///< [nspec][binSlots], of the bins on a row
+    std::vector<IndexRange> held_; ///< which bins those are
+    AlignedBuffer chi2Sums_;      ///< [core spectra][2][binSlots]
+    std::vector<double> model_;   ///< one row of the window, with margins
+    std::vector<double> chi2_;    ///< likewise
+    std::vector<double> counted_; ///< likewise
     std::vector<double> chi2pix_; ///< [nspec][nwave]
 };
 

@@ -45,19 +45,21 @@ template <int W> struct Kernels {
     static void cholesky(const double* a, int n, double* factor) {
         const Tag d;
         const std::size_t step = lanes();
+        const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(step);
+        const std::ptrdiff_t rowStep = (W + 1) * lane;
         for (int i = 0; i < n; ++i) {
             Vec t[W + 1];
             const double* row = a + static_cast<std::size_t>(i) * width * step;
             PATCHLIGHT_UNROLL
             for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + static_cast<std::size_t>(delta) * step);
+            // The row before comes last, here and below: it was made last, and nothing should wait for it longer than it must.
             PATCHLIGHT_UNROLL
-            for (int m = 1; m <= W; ++m) {
-                if (m > i) break;
-                const double* before = factor + (static_cast<std::size_t>(i - m) * width) * step;
-                const Vec v = load(before + static_cast<std::size_t>(m) * step);
+            for (int m = W; m >= 1; --m) {
+                const double* before = factor + (static_cast<std::ptrdiff_t>(i) - m) * rowStep;
+                const Vec v = load(before + m * lane);
                 PATCHLIGHT_UNROLL
                 for (int delta = 0; delta <= W - m; ++delta)
-                    t[delta] = hn::NegMulAdd(v, load(before + static_cast<std::size_t>(m + delta) * step), t[delta]);
+                    t[delta] = hn::NegMulAdd(v, load(before + (m + delta) * lane), t[delta]);
             }
             const Vec inverse = hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0])); // NaN or infinite for a bad pivot
             double* out = factor + static_cast<std::size_t>(i) * width * step;
@@ -84,7 +86,7 @@ template <int W> struct Kernels {
 
         for (int k = 0; k < n; ++k) { // z = U^-T side
             Vec sum = load(side + static_cast<std::size_t>(k) * step);
-            for (int m = 1; m <= std::min(W, k); ++m)
+            for (int m = std::min(W, k); m >= 1; --m)
                 sum = hn::NegMulAdd(
                     load(factor + (static_cast<std::size_t>(k - m) * width + static_cast<std::size_t>(m)) * step),
                     load(z + static_cast<std::size_t>(k - m) * step), sum);
@@ -106,7 +108,7 @@ template <int W> struct Kernels {
                     t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
                 }
                 const int back = std::min(W, k - k0);
-                for (int m = 1; m <= back; ++m) {
+                for (int m = back; m >= 1; --m) {
                     const Vec u =
                         load(factor + (static_cast<std::size_t>(k - m) * width + static_cast<std::size_t>(m)) * step);
                     const double* before = x + static_cast<std::size_t>(k - m) * blockColumns * step;
@@ -231,7 +233,7 @@ template <int W> struct Kernels {
         const std::size_t step = lanes();
         for (int i = 0; i < n; ++i) {
             Vec sum = load(from + static_cast<std::size_t>(i) * step);
-            for (int m = 1; m <= std::min(W, i); ++m)
+            for (int m = std::min(W, i); m >= 1; --m)
                 sum = hn::NegMulAdd(
                     load(unit + (static_cast<std::size_t>(i - m) * width + static_cast<std::size_t>(m)) * step),
                     load(b + static_cast<std::size_t>(i - m) * step), sum);
@@ -248,7 +250,7 @@ template <int W> struct Kernels {
         const std::size_t step = lanes();
         for (int i = n - 1; i >= 0; --i) {
             Vec sum = load(x + static_cast<std::size_t>(i) * step);
-            for (int m = 1; m <= std::min(W, n - 1 - i); ++m)
+            for (int m = std::min(W, n - 1 - i); m >= 1; --m)
                 sum = hn::NegMulAdd(
                     load(unit + (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(m)) * step),
                     load(x + static_cast<std::size_t>(i + m) * step), sum);
@@ -273,7 +275,7 @@ template <int W> struct Kernels {
             PATCHLIGHT_UNROLL
             for (int delta = 1; delta <= W; ++delta) t[delta] = hn::Zero(Tag());
             PATCHLIGHT_UNROLL
-            for (int m = 1; m <= W; ++m) {
+            for (int m = W; m >= 1; --m) {
                 one = hn::NegMulAdd(u[m], load(b1 + static_cast<std::size_t>(i + m) * step), one);
                 x = hn::NegMulAdd(u[m], load(bx + static_cast<std::size_t>(i + m) * step), x);
                 // Z(i + m, i + delta), from the upper triangle.
@@ -286,9 +288,10 @@ template <int W> struct Kernels {
                         t[delta]);
                 }
             }
-            Vec diagonal = load(inverse + static_cast<std::size_t>(i) * step);
+            Vec part[4] = {load(inverse + static_cast<std::size_t>(i) * step), hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag())};
             PATCHLIGHT_UNROLL
-            for (int m = 1; m <= W; ++m) diagonal = hn::NegMulAdd(u[m], t[m], diagonal);
+            for (int m = W; m >= 1; --m) part[m % 4] = hn::NegMulAdd(u[m], t[m], part[m % 4]);
+            const Vec diagonal = hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3]));
             double* zi = z + static_cast<std::size_t>(i) * width * step;
             store(diagonal, zi);
             PATCHLIGHT_UNROLL

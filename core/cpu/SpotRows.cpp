@@ -8,11 +8,14 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/cpu/SpotRows.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include <hwy/cache_control.h>
 
 #include <hwy/contrib/math/math-inl.h>
 
@@ -87,6 +90,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Tag = hn::CappedTag<double, SpotRows::binSlots>;
 using Vec = hn::Vec<Tag>;
 
+#ifndef PATCHLIGHT_UNROLL
+#if defined(__clang__)
+#define PATCHLIGHT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PATCHLIGHT_UNROLL _Pragma("GCC unroll 32")
+#endif
+#endif
+
 /// Gaussian g(e) and erf(e / sqrt 2).
 HWY_INLINE void gaussianAndErf(Vec e, Vec& gauss, Vec& erf) {
     const Tag d;
@@ -149,55 +160,74 @@ void pixelFunctions(int first, Vec position, Vec sigma, int degree, int count, d
     }
 }
 
-/// Puts sum_ij c_ij px_i py_j into the group's stamp [rows][columns][lanes], or adds it to what is there.
-void addCore(const double* coeff, int degX, int degY, const double* px, const double* py, int columns, int rows,
-             bool add, double* stamp) {
+/// R rows of addCore(), which share the loads of coefficients and of px.
+template <int R>
+HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const double* px, const double* py, int columns,
+                            int rows, bool add, double* stamp) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     const std::size_t pxStride = static_cast<std::size_t>(columns) * lanes;
     const std::size_t pyStride = static_cast<std::size_t>(rows) * lanes;
-    HWY_ALIGN double weight[(maxHermiteDegree + 1) * SpotRows::binSlots];
-    for (int r = 0; r < rows; ++r) {
-        const double* pyr = py + static_cast<std::size_t>(r) * lanes;
-        const double* c = coeff;
-        for (int i = 0; i <= degX; ++i) {
-            Vec sum = hn::Zero(d);
-            for (int j = 0; j <= degY; ++j, c += lanes)
-                sum = hn::MulAdd(hn::Load(d, c), hn::Load(d, pyr + static_cast<std::size_t>(j) * pyStride), sum);
-            hn::Store(sum, d, weight + static_cast<std::size_t>(i) * lanes);
+    constexpr std::size_t most = (maxHermiteDegree + 1) * SpotRows::binSlots;
+    HWY_ALIGN double weight[R * most];
+    const double* c = coeff;
+    for (int i = 0; i <= degX; ++i) {
+        Vec sum[R];
+        PATCHLIGHT_UNROLL
+        for (int r = 0; r < R; ++r) sum[r] = hn::Zero(d);
+        for (int j = 0; j <= degY; ++j, c += lanes) {
+            const Vec one = hn::Load(d, c);
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < R; ++r)
+                sum[r] = hn::MulAdd(one, hn::Load(d, py + static_cast<std::size_t>(j) * pyStride + static_cast<std::size_t>(r) * lanes), sum[r]);
         }
-        double* out = stamp + static_cast<std::size_t>(r) * pxStride;
-        const auto start = [&](int k) {
-            return add ? hn::Load(d, out + static_cast<std::size_t>(k) * lanes) : hn::Zero(d);
-        };
-        int k = 0;
-        for (; k + 4 <= columns; k += 4) { // four columns share the loads of the weights
-            Vec t0 = start(k);
-            Vec t1 = start(k + 1);
-            Vec t2 = start(k + 2);
-            Vec t3 = start(k + 3);
-            const double* from = px + static_cast<std::size_t>(k) * lanes;
-            for (int i = 0; i <= degX; ++i, from += pxStride) {
-                const Vec w = hn::Load(d, weight + static_cast<std::size_t>(i) * lanes);
-                t0 = hn::MulAdd(w, hn::Load(d, from), t0);
-                t1 = hn::MulAdd(w, hn::Load(d, from + lanes), t1);
-                t2 = hn::MulAdd(w, hn::Load(d, from + 2 * lanes), t2);
-                t3 = hn::MulAdd(w, hn::Load(d, from + 3 * lanes), t3);
-            }
-            double* to = out + static_cast<std::size_t>(k) * lanes;
-            hn::Store(t0, d, to);
-            hn::Store(t1, d, to + lanes);
-            hn::Store(t2, d, to + 2 * lanes);
-            hn::Store(t3, d, to + 3 * lanes);
-        }
-        for (; k < columns; ++k) {
-            Vec t = start(k);
-            const double* from = px + static_cast<std::size_t>(k) * lanes;
-            for (int i = 0; i <= degX; ++i, from += pxStride)
-                t = hn::MulAdd(hn::Load(d, weight + static_cast<std::size_t>(i) * lanes), hn::Load(d, from), t);
-            hn::Store(t, d, out + static_cast<std::size_t>(k) * lanes);
-        }
+        PATCHLIGHT_UNROLL
+        for (int r = 0; r < R; ++r) hn::Store(sum[r], d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
     }
+    const auto block = [&](int k, auto width) {
+        constexpr int C = decltype(width)::value;
+        Vec t[R][C];
+        PATCHLIGHT_UNROLL
+        for (int r = 0; r < R; ++r) {
+            PATCHLIGHT_UNROLL
+            for (int q = 0; q < C; ++q)
+                t[r][q] = add ? hn::Load(d, stamp + static_cast<std::size_t>(r) * pxStride + static_cast<std::size_t>(k + q) * lanes) : hn::Zero(d);
+        }
+        const double* from = px + static_cast<std::size_t>(k) * lanes;
+        for (int i = 0; i <= degX; ++i, from += pxStride) {
+            Vec w[R];
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < R; ++r) w[r] = hn::Load(d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
+            PATCHLIGHT_UNROLL
+            for (int q = 0; q < C; ++q) {
+                const Vec x = hn::Load(d, from + static_cast<std::size_t>(q) * lanes);
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < R; ++r) t[r][q] = hn::MulAdd(w[r], x, t[r][q]);
+            }
+        }
+        PATCHLIGHT_UNROLL
+        for (int r = 0; r < R; ++r) {
+            PATCHLIGHT_UNROLL
+            for (int q = 0; q < C; ++q) hn::Store(t[r][q], d, stamp + static_cast<std::size_t>(r) * pxStride + static_cast<std::size_t>(k + q) * lanes);
+        }
+    };
+    int k = 0;
+    for (; k + 6 <= columns; k += 6) block(k, std::integral_constant<int, 6>());
+    for (; k < columns; ++k) block(k, std::integral_constant<int, 1>());
+}
+
+/// Puts sum_ij c_ij px_i py_j into the group's stamp [rows][columns][lanes], or adds it to what is there.
+void addCore(const double* coeff, int degX, int degY, const double* px, const double* py, int columns, int rows,
+             bool add, double* stamp) {
+    const std::size_t lanes = hn::Lanes(Tag());
+    const std::size_t line = static_cast<std::size_t>(columns) * lanes;
+    int r = 0;
+    for (; r + 2 <= rows; r += 2)
+        addCoreRows<2>(coeff, degX, degY, px, py + static_cast<std::size_t>(r) * lanes, columns, rows, add,
+                       stamp + static_cast<std::size_t>(r) * line);
+    for (; r < rows; ++r)
+        addCoreRows<1>(coeff, degX, degY, px, py + static_cast<std::size_t>(r) * lanes, columns, rows, add,
+                       stamp + static_cast<std::size_t>(r) * line);
 }
 
 /// Evaluates a group's spots into stamp [rows][columns][lanes], zero outside each lane's own stamp; the same physics as evaluateSpot(),
@@ -319,7 +349,7 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     hn::StoreU(hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum)), d, scales);
 }
 
-void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
+void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group0) {
     const Tag d;
     const int lanes = static_cast<int>(hn::Lanes(d));
     const int parts = SpotRows::binSlots / lanes;
@@ -334,6 +364,7 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                                                       3 * (std::max(widest, tallest) + 1) + widest * tallest);
     double* stamp = spots.work.require(need);
     double* work = stamp + static_cast<std::size_t>(widest * tallest * lanes);
+    const bool lastGroup = group0 + SpotRows::binSlots >= bins.last;
 
     for (int spectrum = spots.spectra().first; spectrum < spots.spectra().last; ++spectrum) {
         for (int part = 0; part < parts; ++part) {
@@ -343,13 +374,11 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                 for (int c = 0; c < width; ++c)
                     hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * SpotRows::binSlots));
             };
-            int touched = rows.first;
-            for (int group0 = bins.first / SpotRows::binSlots * SpotRows::binSlots; group0 < bins.last;
-                 group0 += SpotRows::binSlots) {
-                const int base = group0 + part * lanes;
-                const int first = std::max(base, bins.first);
-                const int last = std::min(base + lanes, bins.last);
-                if (first >= last) continue;
+            int& touched = spots.touched(spectrum, part); // rows before it have been written
+            const int base = group0 + part * lanes;
+            const int first = std::max(base, bins.first);
+            const int last = std::min(base + lanes, bins.last);
+            if (first < last) {
                 HWY_ALIGN double wavelength[SpotRows::binSlots];
                 HWY_ALIGN double x[SpotRows::binSlots];
                 HWY_ALIGN double y[SpotRows::binSlots];
@@ -391,27 +420,27 @@ void EvaluateRows(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gri
                 for (int row = std::max(row0, rows.first); row < std::min(row1, rows.last); ++row) {
                     const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(row)), corner);
                     const auto mine = hn::And(here, hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height)));
-                    const int shift =
-                        spots.columnOrigin(spectrum, row) - left; // column 0 of the row in the group's stamp
-                    const double* from = stamp + static_cast<std::size_t>((row - row0) * group.columns * lanes);
+                    const Vec factor = hn::IfThenElseZero(mine, scale);
+                    // Column c of the row is column c + shift of the group's stamp.
+                    const int shift = spots.columnOrigin(spectrum, row) - left;
+                    const double* from = stamp + static_cast<std::ptrdiff_t>((row - row0) * group.columns + shift) * lanes;
                     double* out = spots.row(spectrum, row) + slot0;
+                    // A row that the group before has written keeps its slots.
+                    const bool fresh = row >= touched;
+                    const int begin = std::clamp(-shift, 0, width);
+                    const int end = std::clamp(group.columns - shift, begin, width);
                     for (int c = 0; c < width; ++c) {
-                        const int k = c + shift;
-                        const Vec v = k >= 0 && k < group.columns
-                                          ? hn::Load(d, from + static_cast<std::size_t>(k * lanes))
-                                          : hn::Zero(d);
                         double* to = out + static_cast<std::size_t>(c * SpotRows::binSlots);
-                        // Rows that the group before has written keep its slots.
-                        if (row >= touched) {
-                            hn::Store(hn::IfThenElseZero(mine, hn::Mul(v, scale)), d, to);
-                        } else {
-                            hn::Store(hn::IfThenElse(mine, hn::Mul(v, scale), hn::Load(d, to)), d, to);
-                        }
+                        const Vec v = c >= begin && c < end
+                                          ? hn::Mul(hn::Load(d, from + static_cast<std::ptrdiff_t>(c) * lanes), factor)
+                                          : hn::Zero(d);
+                        hn::Store(fresh ? v : hn::IfThenElse(mine, v, hn::Load(d, to)), d, to);
                     }
                 }
                 touched = std::max(touched, std::min(row1, rows.last));
             }
-            for (int row = touched; row < rows.last; ++row) fill(row);
+            if (lastGroup)
+                for (; touched < rows.last; ++touched) fill(touched);
         }
     }
 }
@@ -465,11 +494,25 @@ void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int 
                 spots.row(t, row) + (first - shift) * SpotRows::binSlots, last - first, acc);
 }
 
+#if HWY_TARGET != HWY_SCALAR
+/// In every block of two lanes, the sums of a's and of b's two.
+HWY_INLINE Vec addPairs(Vec a, Vec b) {
+    return hn::Add(hn::InterleaveLower(Tag(), a, b), hn::InterleaveUpper(Tag(), a, b));
+}
+/// Lower half: a's two halves added; upper half: b's.
+HWY_INLINE Vec addHalves(Vec a, Vec b) {
+    return hn::Add(hn::ConcatLowerLower(Tag(), b, a), hn::ConcatUpperUpper(Tag(), b, a));
+}
+#endif
+
 /// model[c] += sum over slots of values[c][slot] flux[slot].
 void AddModelRow(const double* values, int width, const double* flux, double* model) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     constexpr std::size_t slots = SpotRows::binSlots;
+    // Rows are visited going up, several spectra in turn: too many streams for the hardware to foresee.
+    const double* ahead = values + 2 * static_cast<std::size_t>(width) * slots;
+    for (int c = 0; c < width; ++c) hwy::Prefetch(ahead + static_cast<std::size_t>(c) * slots);
     const auto product = [&](int c) {
         const double* from = values + static_cast<std::size_t>(c) * slots;
         Vec sum = hn::Mul(hn::Load(d, from), hn::Load(d, flux));
@@ -477,7 +520,33 @@ void AddModelRow(const double* values, int width, const double* flux, double* mo
             sum = hn::MulAdd(hn::Load(d, from + part), hn::Load(d, flux + part), sum);
         return sum;
     };
-    for (int c = 0; c < width; ++c) model[c] += hn::GetLane(hn::SumOfLanes(d, product(c)));
+    int c = 0;
+#if HWY_TARGET != HWY_SCALAR
+    // As many columns at a time as there are lanes: their sums over lanes are a transposition and a few additions.
+    if (lanes == 8) {
+        for (; c + 8 <= width; c += 8) {
+            // Columns in this order come out in order.
+            const Vec t01 = addPairs(product(c), product(c + 1));
+            const Vec t23 = addPairs(product(c + 2), product(c + 3));
+            const Vec t45 = addPairs(product(c + 4), product(c + 5));
+            const Vec t67 = addPairs(product(c + 6), product(c + 7));
+            const Vec even = addHalves(t01, t45);
+            const Vec odd = addHalves(t23, t67);
+            const Vec sums = hn::OddEvenBlocks(hn::Add(odd, hn::SwapAdjacentBlocks(odd)),
+                                               hn::Add(even, hn::SwapAdjacentBlocks(even)));
+            hn::StoreU(hn::Add(sums, hn::LoadU(d, model + c)), d, model + c);
+        }
+    } else if (lanes == 4) {
+        for (; c + 4 <= width; c += 4) {
+            const Vec sums = addHalves(addPairs(product(c), product(c + 1)), addPairs(product(c + 2), product(c + 3)));
+            hn::StoreU(hn::Add(sums, hn::LoadU(d, model + c)), d, model + c);
+        }
+    } else if (lanes == 2) {
+        for (; c + 2 <= width; c += 2)
+            hn::StoreU(hn::Add(addPairs(product(c), product(c + 1)), hn::LoadU(d, model + c)), d, model + c);
+    }
+#endif
+    for (; c < width; ++c) model[c] += hn::GetLane(hn::SumOfLanes(d, product(c)));
 }
 
 void AddChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
@@ -523,14 +592,6 @@ void PixelQuality(const float* pixels, const float* weights, const double* model
     }
 }
 
-/// Products of slots that are being summed, for one spectrum: with itself, with the next one and with the one after.
-struct Running {
-    HWY_ALIGN double product[3][SpotRows::binSlots * SpotRows::binSlots] = {};
-    HWY_ALIGN double y[SpotRows::binSlots] = {};
-    HWY_ALIGN double fluxweight[SpotRows::binSlots] = {};
-    HWY_ALIGN double unmasked[SpotRows::binSlots] = {};
-};
-
 /// Bins of a spectrum whose last row this is.
 HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
     const IndexRange here = spots.active(spectrum, row);
@@ -550,14 +611,12 @@ HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, do
     }
 }
 
-void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
+void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, IndexRange rows) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     constexpr int slots = SpotRows::binSlots;
     const IndexRange spectra = spots.spectra();
-    const IndexRange rows = spots.rows();
     const int width = spots.width();
-    std::vector<Running> running(static_cast<std::size_t>(spectra.count()));
     std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of a row's columns
 
     // Row by row, so that a row of spots is used for all its sums while it is in the cache.
@@ -586,7 +645,7 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd) {
         for (int s = spectra.first; s < spectra.last; ++s) {
             const IndexRange mine = spots.active(s, row);
             if (mine.empty()) continue;
-            Running& sum = running[static_cast<std::size_t>(s - spectra.first)];
+            PairSums::Running& sum = sums.running_[static_cast<std::size_t>(s - spectra.first)];
             const int origin = spots.columnOrigin(s, row);
             const double* v = spots.row(s, row);
             const double* w = weight + (origin - left);
@@ -657,7 +716,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace patchlight {
 
-HWY_EXPORT(EvaluateRows);
+HWY_EXPORT(EvaluateGroup);
 HWY_EXPORT(Accumulate);
 HWY_EXPORT(RowProducts);
 HWY_EXPORT(AddModelRow);
@@ -755,13 +814,30 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
 }
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
+    startEvaluation();
+    for (int group = firstGroup(); group < corners_.bins.last; group += binSlots) evaluate(psf, grid, withTail, group);
+}
+
+void SpotRows::startEvaluation() {
     values_.require(static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
                         rowStride() +
                     binSlots);
-    HWY_DYNAMIC_DISPATCH(EvaluateRows)(*this, psf, grid, withTail);
+    touched_.assign(static_cast<std::size_t>(corners_.spectra.count()) * binSlots, rows_.first);
 }
 
-void PairSums::accumulate(const SpotRows& spots, const CcdView& ccd) {
+void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group) {
+    HWY_DYNAMIC_DISPATCH(EvaluateGroup)(*this, psf, grid, withTail, group);
+}
+
+int SpotRows::rowsReady(int group) const {
+    const int next = group + binSlots;
+    if (next >= corners_.bins.last) return rows_.last;
+    int ready = rows_.last;
+    for (int s = corners_.spectra.first; s < corners_.spectra.last; ++s) ready = std::min(ready, cornerY(s, next));
+    return std::max(ready, rows_.first);
+}
+
+void PairSums::start(const SpotRows& spots) {
     spectra_ = spots.spectra();
     bins_ = spots.bins();
     // How far apart bins of neighbouring spectra can share a row.
@@ -779,7 +855,19 @@ void PairSums::accumulate(const SpotRows& spots, const CcdView& ccd) {
     y_.assign(count, 0.0);
     fluxweight_.assign(count, 0.0);
     unmasked_.assign(count, 0.0);
-    HWY_DYNAMIC_DISPATCH(Accumulate)(*this, spots, ccd);
+    running_.assign(static_cast<std::size_t>(spectra_.count()), Running{});
+    nextRow_ = spots.rows().first;
+}
+
+void PairSums::accumulate(const SpotRows& spots, const CcdView& ccd, int rowsReady) {
+    if (rowsReady <= nextRow_) return;
+    HWY_DYNAMIC_DISPATCH(Accumulate)(*this, spots, ccd, {nextRow_, rowsReady});
+    nextRow_ = rowsReady;
+}
+
+void PairSums::accumulate(const SpotRows& spots, const CcdView& ccd) {
+    start(spots);
+    accumulate(spots, ccd, spots.rows().last);
 }
 
 } // namespace patchlight

@@ -25,6 +25,15 @@ public:
     /// Evaluates the spots; call after locate().
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
 
+    // The same a few bins at a time, so that what is made can be used while it is in the cache: startEvaluation(), then evaluate() for
+    // group = firstGroup(), firstGroup() + binSlots, ... < bins().last.
+    void startEvaluation();
+    [[nodiscard]] int firstGroup() const { return corners_.bins.first / binSlots * binSlots; }
+    /// Evaluates the spots of bins [group, group + binSlots) of all spectra.
+    void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group);
+    /// CCD rows before this one are complete once `group` has been evaluated.
+    [[nodiscard]] int rowsReady(int group) const;
+
     [[nodiscard]] const SpotCorners& corners() const { return corners_; }
     [[nodiscard]] IndexRange spectra() const { return corners_.spectra; }
     [[nodiscard]] IndexRange bins() const { return corners_.bins; }
@@ -69,6 +78,9 @@ public:
         return static_cast<std::size_t>(spectrum - corners_.spectra.first) * static_cast<std::size_t>(rows_.count()) +
                static_cast<std::size_t>(ccdRow - rows_.first);
     }
+    [[nodiscard]] int& touched(int spectrum, int part) {
+        return touched_[static_cast<std::size_t>((spectrum - corners_.spectra.first) * binSlots + part)];
+    }
     [[nodiscard]] std::size_t rowStride() const { return static_cast<std::size_t>(width_) * binSlots; }
     [[nodiscard]] const double* traceX(int spectrum, int bin) const {
         return x_.data() + corners_.index(spectrum, bin);
@@ -89,6 +101,7 @@ private:
     std::vector<double> sums_;       ///< [spectra][bins]
     std::vector<int> origin_;        ///< [spectra][rows]
     std::vector<IndexRange> active_; ///< [spectra][rows]
+    std::vector<int> touched_;       ///< [spectra][binSlots]
     AlignedBuffer values_;           ///< [spectra][rows][width][binSlots]
 };
 
@@ -98,6 +111,9 @@ class PairSums {
 public:
     /// Adds up all rows of `spots`. Neighbours are the next spectrum and the one after, within the tile.
     void accumulate(const SpotRows& spots, const CcdView& ccd);
+    // The same a few rows at a time: start() after SpotRows::locate(), then accumulate() up to rows that are complete.
+    void start(const SpotRows& spots);
+    void accumulate(const SpotRows& spots, const CcdView& ccd, int rowsReady);
 
     /// Largest distance in bins at which spots of neighbouring spectra share a row.
     [[nodiscard]] int reach() const { return reach_; }
@@ -121,7 +137,16 @@ public:
                static_cast<std::size_t>(bin - bins_.first);
     }
 
+    /// Products of slots that are being summed, for one spectrum: with itself, with the next one and with the one after.
+    struct Running {
+        alignas(64) double product[3][SpotRows::binSlots * SpotRows::binSlots] = {};
+        alignas(64) double y[SpotRows::binSlots] = {};
+        alignas(64) double fluxweight[SpotRows::binSlots] = {};
+        alignas(64) double unmasked[SpotRows::binSlots] = {};
+    };
+
     // Filled by the kernels.
+    std::vector<Running> running_;
     std::vector<double> self_, next_, second_, y_, fluxweight_, unmasked_;
     std::vector<double> pixelWork_;
 
@@ -129,6 +154,7 @@ private:
     IndexRange spectra_;
     IndexRange bins_;
     int reach_ = 0;
+    int nextRow_ = 0; ///< first row that is not in the sums yet
 };
 
 /// chi2 and whether they count, for `count` pixels of a row (pixelChi2, pixelCounts).
