@@ -49,13 +49,27 @@ struct ScaledErfc {
             }
             value[static_cast<std::size_t>(k)] = (1 + 2 * t) * scaled;
         }
+        std::array<long double, terms> series{};
         for (int n = 0; n < terms; ++n) {
             long double sum = 0;
             for (int k = 0; k < nodes; ++k)
                 sum += value[static_cast<std::size_t>(k)] *
                        std::cos(std::numbers::pi_v<long double> * n * (k + 0.5L) / nodes);
-            coefficient[static_cast<std::size_t>(n)] = static_cast<double>(sum * (n == 0 ? 1 : 2) / nodes);
+            series[static_cast<std::size_t>(n)] = sum * (n == 0 ? 1 : 2) / nodes;
         }
+        // As powers of the variable: the series falls faster (by 5 a term) than Chebyshev polynomials' coefficients grow (2.4), so that
+        // nothing is lost, and Horner's rule takes half of what Clenshaw's does.
+        std::array<long double, terms> before{1};
+        std::array<long double, terms> here{0, 1};
+        std::array<long double, terms> power{};
+        for (std::size_t n = 0; n < terms; ++n) {
+            for (std::size_t m = 0; m < terms; ++m) power[m] += series[n] * before[m];
+            std::array<long double, terms> next{};
+            for (std::size_t m = 0; m < terms; ++m) next[m] = (m > 0 ? 2 * here[m - 1] : 0) - before[m];
+            before = here;
+            here = next;
+        }
+        for (std::size_t m = 0; m < terms; ++m) coefficient[m] = static_cast<double>(power[m]);
     }
     static const ScaledErfc& get() {
         static const ScaledErfc one;
@@ -107,15 +121,16 @@ HWY_INLINE void gaussianAndErf(Vec e, Vec& gauss, Vec& erf) {
     const Vec t = hn::Mul(hn::Abs(e), hn::Set(d, 0.70710678118654752440));
     const Vec centre = hn::Set(d, ScaledErfc::centre);
     const Vec q = hn::Div(hn::Sub(t, centre), hn::Add(t, centre));
-    const Vec q2 = hn::Add(q, q);
-    Vec b1 = hn::Zero(d);
-    Vec b2 = hn::Zero(d);
-    for (int n = ScaledErfc::terms - 1; n > 0; --n) { // Clenshaw
-        const Vec b = hn::Sub(hn::MulAdd(q2, b1, hn::Set(d, series.coefficient[static_cast<std::size_t>(n)])), b2);
-        b2 = b1;
-        b1 = b;
+    // Horner's rule for even and for odd powers, side by side.
+    const Vec q2 = hn::Mul(q, q);
+    static_assert(ScaledErfc::terms % 2 == 1);
+    Vec even = hn::Set(d, series.coefficient[ScaledErfc::terms - 1]);
+    Vec odd = hn::Zero(d);
+    for (int n = ScaledErfc::terms - 2; n > 0; n -= 2) {
+        odd = hn::MulAdd(q2, odd, hn::Set(d, series.coefficient[static_cast<std::size_t>(n)]));
+        even = hn::MulAdd(q2, even, hn::Set(d, series.coefficient[static_cast<std::size_t>(n - 1)]));
     }
-    const Vec sum = hn::Sub(hn::MulAdd(q, b1, hn::Set(d, series.coefficient[0])), b2);
+    const Vec sum = hn::MulAdd(q, odd, even);
     const Vec erfc = hn::Div(hn::Mul(bell, sum), hn::MulAdd(hn::Set(d, 2.0), t, hn::Set(d, 1.0)));
     erf = hn::CopySign(hn::Sub(hn::Set(d, 1.0), erfc), e);
 }
@@ -330,11 +345,11 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     // Each lane's own stamp, clipped at zero and normalised.
     const Vec width = hn::Set(d, static_cast<double>(psf.stampX()));
     const Vec height = hn::Set(d, static_cast<double>(psf.stampY()));
-    Vec sum = hn::Zero(d);
+    Vec partial[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)}; // so that no addition waits for the one before
     for (int r = 0; r < rows; ++r) {
         const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), cornerY);
         const auto inY = hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height));
-        for (int k = 0; k < columns; ++k) {
+        const auto clip = [&](int k, Vec& sum) {
             const Vec dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), cornerX);
             const auto inside = hn::And(inY, hn::And(hn::Ge(dx, hn::Zero(d)), hn::Lt(dx, width)));
             double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
@@ -343,8 +358,17 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
             const Vec kept = hn::IfThenElseZero(hn::And(inside, hn::Gt(v, hn::Zero(d))), v);
             hn::Store(kept, d, p);
             sum = hn::Add(sum, kept);
+        };
+        int k = 0;
+        for (; k + 4 <= columns; k += 4) {
+            clip(k, partial[0]);
+            clip(k + 1, partial[1]);
+            clip(k + 2, partial[2]);
+            clip(k + 3, partial[3]);
         }
+        for (; k < columns; ++k) clip(k, partial[0]);
     }
+    const Vec sum = hn::Add(hn::Add(partial[0], partial[1]), hn::Add(partial[2], partial[3]));
     const auto usable = hn::And(hn::Gt(sum, hn::Zero(d)), hn::Lt(sum, hn::Set(d, 1e300)));
     hn::StoreU(hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum)), d, scales);
 }
@@ -656,15 +680,29 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
                 Vec y = hn::Load(d, sum.y + part);
                 Vec f = hn::Load(d, sum.fluxweight + part);
                 Vec u = hn::Load(d, sum.unmasked + part);
-                for (int c = 0; c < width; ++c) {
+                Vec y2 = hn::Zero(d);
+                Vec f2 = hn::Zero(d);
+                Vec u2 = hn::Zero(d);
+                int c = 0;
+                for (; c + 2 <= width; c += 2) {
+                    const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
+                    const Vec a2 = hn::Load(d, v + static_cast<std::size_t>((c + 1) * slots) + part);
+                    y = hn::MulAdd(hn::Set(d, wp[c]), a, y);
+                    y2 = hn::MulAdd(hn::Set(d, wp[c + 1]), a2, y2);
+                    f = hn::MulAdd(hn::Set(d, w[c]), a, f);
+                    f2 = hn::MulAdd(hn::Set(d, w[c + 1]), a2, f2);
+                    u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
+                    u2 = hn::MulAdd(hn::Set(d, ok[c + 1]), a2, u2);
+                }
+                for (; c < width; ++c) {
                     const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
                     y = hn::MulAdd(hn::Set(d, wp[c]), a, y);
                     f = hn::MulAdd(hn::Set(d, w[c]), a, f);
                     u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
                 }
-                hn::Store(y, d, sum.y + part);
-                hn::Store(f, d, sum.fluxweight + part);
-                hn::Store(u, d, sum.unmasked + part);
+                hn::Store(hn::Add(y, y2), d, sum.y + part);
+                hn::Store(hn::Add(f, f2), d, sum.fluxweight + part);
+                hn::Store(hn::Add(u, u2), d, sum.unmasked + part);
             }
             for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
                 if (spots.active(t, row).empty()) continue;
