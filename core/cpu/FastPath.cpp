@@ -5,8 +5,10 @@
 #include "core/frame/ExtractedFrame.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace patchlight {
 
@@ -75,11 +77,18 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
                 if (!member.done) left.push_back({member.patch, member.climbed});
         }
     };
+    // Patches of one shape share lanes: those of one subbundle, and those that climb from subbundles alike.
+    const auto shapeOf = [&](int sub) {
+        const Subbundle& subbundle = plan.subbundles[size(sub)];
+        return std::array<int, 3>{subbundle.padded.count(), subbundle.core.first - subbundle.padded.first,
+                                  subbundle.core.count()};
+    };
+    std::map<std::array<int, 3>, std::vector<Waiting>> waiting;
+    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+        for (int step = batch.steps.first; step < batch.steps.last; ++step)
+            waiting[shapeOf(sub)].push_back({plan.patch(sub, step), 0});
     std::vector<Waiting> dense;
-    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub) {
-        // Patches of one subbundle have one shape.
-        std::vector<Waiting> patches;
-        for (int step = batch.steps.first; step < batch.steps.last; ++step) patches.push_back({plan.patch(sub, step)});
+    for (auto& [shape, patches] : waiting) {
         for (const int band : {LaneSolver::narrowBand, LaneSolver::middleBand, LaneSolver::wideBand}) {
             std::vector<Waiting> left;
             solveAll(patches, band, left);

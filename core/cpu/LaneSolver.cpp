@@ -191,61 +191,54 @@ template <int W> struct Kernels {
         store(leaked, leak);
     }
 
-    /// One shifted factorisation S + shift = U^T D U (unit U): unnormalised rows in `rows`, unit rows in `unit`, 1/d in `inverse`.
-    /// W rows of zeros must precede rows and unit. @return smallest pivot (NaN stays NaN)
-    static HWY_INLINE Vec factorise(const double* s, Vec shift, int n, double* rows, double* unit, double* inverse) {
+    /// One shifted factorisation S + shift = U^T D U (unit U): unit rows in `unit`, d in `pivot`, 1/d in `inverse`; with `one` and `x` the
+    /// first half of two solves on the way: D^-1 U^-T 1 in `one`, D^-1 U^-T `from` in `x`. W rows of zeros must precede all but `s` and
+    /// `from`. @return smallest pivot (NaN stays NaN)
+    template <bool Solve>
+    static HWY_INLINE Vec factorise(const double* s, Vec shift, int n, double* unit, double* pivot, double* inverse,
+                                    double* one, const double* from, double* x) {
         const Tag d;
-        const std::size_t step = lanes();
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
+        constexpr std::ptrdiff_t rowLength = W + 1;
         Vec lowest = hn::Set(d, 1e300);
-        for (int i = 0; i < n; ++i) {
+        for (std::ptrdiff_t i = 0; i < n; ++i) {
             Vec t[W + 1];
-            const double* row = s + static_cast<std::size_t>(i) * width * step;
+            const double* row = s + i * rowLength * step;
             PATCHLIGHT_UNROLL
-            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + static_cast<std::size_t>(delta) * step);
+            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + delta * step);
             t[0] = hn::Add(t[0], shift);
+            Vec b1 = hn::Set(d, 1.0);
+            Vec bx = Solve ? load(from + i * step) : hn::Zero(d);
             PATCHLIGHT_UNROLL
             for (int m = W; m >= 1; --m) {
-                const std::ptrdiff_t at =
-                    (static_cast<std::ptrdiff_t>(i) - m) * static_cast<std::ptrdiff_t>(width * step);
-                const Vec v = load(rows + at + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(m) * step));
+                const double* before = unit + (i - m) * rowLength * step;
+                const Vec u = load(before + m * step);
+                const Vec v = hn::Mul(u, load(pivot + (i - m) * step));
+                t[0] = hn::NegMulAdd(v, u, t[0]);
+                if (Solve) {
+                    b1 = hn::NegMulAdd(v, load(one + (i - m) * step), b1);
+                    bx = hn::NegMulAdd(v, load(x + (i - m) * step), bx);
+                }
                 PATCHLIGHT_UNROLL
-                for (int delta = 0; delta <= W - m; ++delta)
-                    t[delta] = hn::NegMulAdd(
-                        v, load(unit + at + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(m + delta) * step)),
-                        t[delta]);
+                for (int delta = 1; delta <= W - m; ++delta)
+                    t[delta] = hn::NegMulAdd(v, load(before + (m + delta) * step), t[delta]);
             }
             lowest = hn::IfThenElse(hn::Gt(t[0], lowest), lowest, t[0]); // keeps NaN
-            const Vec one = hn::Div(hn::Set(d, 1.0), t[0]);
-            store(one, inverse + static_cast<std::size_t>(i) * step);
-            double* r = rows + static_cast<std::size_t>(i) * width * step;
-            double* u = unit + static_cast<std::size_t>(i) * width * step;
-            PATCHLIGHT_UNROLL
-            for (int delta = 1; delta <= W; ++delta) {
-                store(t[delta], r + static_cast<std::size_t>(delta) * step);
-                store(hn::Mul(t[delta], one), u + static_cast<std::size_t>(delta) * step);
+            const Vec reciprocal = hn::Div(hn::Set(d, 1.0), t[0]);
+            store(t[0], pivot + i * step);
+            store(reciprocal, inverse + i * step);
+            if (Solve) {
+                store(hn::Mul(b1, reciprocal), one + i * step);
+                store(hn::Mul(bx, reciprocal), x + i * step);
             }
+            double* u = unit + i * rowLength * step;
+            PATCHLIGHT_UNROLL
+            for (int delta = 1; delta <= W; ++delta) store(hn::Mul(t[delta], reciprocal), u + delta * step);
         }
         return lowest;
     }
 
-    /// b = D^-1 U^-T b, the first half of a solve.
-    static HWY_INLINE void forward(const double* unit, const double* inverse, int n, const double* from, double* b) {
-        const std::size_t step = lanes();
-        for (int i = 0; i < n; ++i) {
-            Vec sum = load(from + static_cast<std::size_t>(i) * step);
-            for (int m = std::min(W, i); m >= 1; --m)
-                sum = hn::NegMulAdd(
-                    load(unit + (static_cast<std::size_t>(i - m) * width + static_cast<std::size_t>(m)) * step),
-                    load(b + static_cast<std::size_t>(i - m) * step), sum);
-            store(sum, b + static_cast<std::size_t>(i) * step);
-        }
-        for (int i = 0; i < n; ++i)
-            store(hn::Mul(load(b + static_cast<std::size_t>(i) * step),
-                          load(inverse + static_cast<std::size_t>(i) * step)),
-                  b + static_cast<std::size_t>(i) * step);
-    }
-
-    /// x = U^-1 x in place.
+    /// x = U^-1 x in place. W zeros must follow x.
     static HWY_INLINE void backward(const double* unit, int n, double* x) {
         const std::size_t step = lanes();
         for (int i = n - 1; i >= 0; --i) {
@@ -258,56 +251,58 @@ template <int W> struct Kernels {
         }
     }
 
+    /// Rows of the inverse's band that subtractInverse() holds: it needs the last W, and moves these up when it has come down to the first.
+    static constexpr int inverseRows = 3 * W;
+
     /// Subtracts `factor` times the band of (U^T D U)^-1 (Takahashi's recurrence), of its product with 1 and with x from q, q1 and qx.
-    /// @param z  work: band of the inverse, followed by W rows of zeros; b1, bx: D^-1 U^-T 1 and x
+    /// @param z  work, inverseRows rows; b1, bx: D^-1 U^-T 1 and x, followed by W zeros
     static HWY_INLINE void subtractInverse(const double* unit, const double* inverse, int n, Vec factor, double* b1,
                                            double* bx, double* z, int ndiag, double* q, double* q1, double* qx) {
-        const std::size_t step = lanes();
-        for (int i = n - 1; i >= 0; --i) {
-            Vec u[W + 1];
-            const double* row = unit + static_cast<std::size_t>(i) * width * step;
-            PATCHLIGHT_UNROLL
-            for (int m = 1; m <= W; ++m) u[m] = load(row + static_cast<std::size_t>(m) * step);
-            const double* below = z + static_cast<std::size_t>(i) * width * step;
-            Vec one = load(b1 + static_cast<std::size_t>(i) * step);
-            Vec x = load(bx + static_cast<std::size_t>(i) * step);
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
+        constexpr std::ptrdiff_t rowLength = W + 1;
+        // The rows after the last are zero.
+        double* zi = z + (inverseRows - W) * rowLength * step;
+        std::memset(zi, 0, static_cast<std::size_t>(W * rowLength * step) * sizeof(double));
+        for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
+            if (zi == z) {
+                zi = z + (inverseRows - W) * rowLength * step;
+                std::memcpy(zi, z, static_cast<std::size_t>(W * rowLength * step) * sizeof(double));
+            }
+            const double* below = zi - rowLength * step; // so that row i + m is m rows on
+            zi -= rowLength * step;
+            const double* u = unit + i * rowLength * step;
+            Vec one = load(b1 + i * step);
+            Vec x = load(bx + i * step);
             Vec t[W + 1];
             PATCHLIGHT_UNROLL
             for (int delta = 1; delta <= W; ++delta) t[delta] = hn::Zero(Tag());
             PATCHLIGHT_UNROLL
             for (int m = W; m >= 1; --m) {
-                one = hn::NegMulAdd(u[m], load(b1 + static_cast<std::size_t>(i + m) * step), one);
-                x = hn::NegMulAdd(u[m], load(bx + static_cast<std::size_t>(i + m) * step), x);
+                const Vec um = load(u + m * step);
+                one = hn::NegMulAdd(um, load(b1 + (i + m) * step), one);
+                x = hn::NegMulAdd(um, load(bx + (i + m) * step), x);
                 // Z(i + m, i + delta), from the upper triangle.
                 PATCHLIGHT_UNROLL
                 for (int delta = 1; delta <= W; ++delta) {
                     const int r = m < delta ? m : delta;
                     const int c = m < delta ? delta - m : m - delta;
-                    t[delta] = hn::NegMulAdd(
-                        u[m], load(below + (static_cast<std::size_t>(r) * width + static_cast<std::size_t>(c)) * step),
-                        t[delta]);
+                    t[delta] = hn::NegMulAdd(um, load(below + (r * rowLength + c) * step), t[delta]);
                 }
             }
-            Vec part[4] = {load(inverse + static_cast<std::size_t>(i) * step), hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag())};
+            Vec part[4] = {load(inverse + i * step), hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag())};
             PATCHLIGHT_UNROLL
-            for (int m = W; m >= 1; --m) part[m % 4] = hn::NegMulAdd(u[m], t[m], part[m % 4]);
-            const Vec diagonal = hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3]));
-            double* zi = z + static_cast<std::size_t>(i) * width * step;
-            store(diagonal, zi);
+            for (int m = W; m >= 1; --m) part[m % 4] = hn::NegMulAdd(load(u + m * step), t[m], part[m % 4]);
+            t[0] = hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3]));
             PATCHLIGHT_UNROLL
-            for (int delta = 1; delta <= W; ++delta) store(t[delta], zi + static_cast<std::size_t>(delta) * step);
-            store(one, b1 + static_cast<std::size_t>(i) * step);
-            store(x, bx + static_cast<std::size_t>(i) * step);
+            for (int delta = 0; delta <= W; ++delta) store(t[delta], zi + delta * step);
+            store(one, b1 + i * step);
+            store(x, bx + i * step);
 
-            double* qi = q + static_cast<std::size_t>(i) * static_cast<std::size_t>(ndiag + 1) * step;
-            for (int delta = 0; delta <= std::min(ndiag, W); ++delta) {
-                double* at = qi + static_cast<std::size_t>(delta) * step;
-                store(hn::NegMulAdd(factor, delta == 0 ? diagonal : t[delta], load(at)), at);
-            }
-            double* at = q1 + static_cast<std::size_t>(i) * step;
-            store(hn::NegMulAdd(factor, one, load(at)), at);
-            at = qx + static_cast<std::size_t>(i) * step;
-            store(hn::NegMulAdd(factor, x, load(at)), at);
+            double* qi = q + i * (ndiag + 1) * step;
+            for (int delta = 0; delta <= std::min(ndiag, W); ++delta)
+                store(hn::NegMulAdd(factor, load(zi + delta * step), load(qi + delta * step)), qi + delta * step);
+            store(hn::NegMulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
+            store(hn::NegMulAdd(factor, x, load(qx + i * step)), qx + i * step);
         }
     }
 
@@ -316,7 +311,7 @@ template <int W> struct Kernels {
         const std::size_t order = static_cast<std::size_t>(n) + 2 * W + blockColumns;
         const std::size_t elimination =
             order * width + 2 * order + static_cast<std::size_t>(blocksBack(W)) * order * blockColumns;
-        const std::size_t square = 4 * order * width + 8 * order;
+        const std::size_t square = (order + inverseRows + 2 * W) * width + 4 * order + 8 * W;
         return order * width + order + std::max(elimination, square) + 64;
     }
 
@@ -417,23 +412,24 @@ template <int W> struct Kernels {
         const std::size_t step = lanes();
         const int n = v.nwave;
         const std::size_t order = static_cast<std::size_t>(n);
-        double* rows = work + static_cast<std::size_t>(W) * width * step;
-        double* unit = rows + (order + W) * width * step;
-        double* z = unit + order * width * step;
-        double* inverse = z + (order + W) * width * step;
-        double* b1 = inverse + order * step;
-        double* bx = b1 + (order + W) * step;
         // Zeros before the first and after the last row, so that edges need no special case.
-        std::memset(work, 0, static_cast<std::size_t>(W) * width * step * sizeof(double));
-        std::memset(unit - static_cast<std::size_t>(W) * width * step, 0,
-                    static_cast<std::size_t>(W) * width * step * sizeof(double));
-        std::memset(z + order * width * step, 0, static_cast<std::size_t>(W) * width * step * sizeof(double));
-        std::memset(b1 + order * step, 0, static_cast<std::size_t>(W) * step * sizeof(double));
-        std::memset(bx + order * step, 0, static_cast<std::size_t>(W) * step * sizeof(double));
+        const std::size_t margin = static_cast<std::size_t>(W);
+        double* unit = work + margin * width * step;
+        double* z = unit + order * width * step;
+        double* pivot = z + static_cast<std::size_t>(inverseRows) * width * step + margin * step;
+        double* inverse = pivot + order * step;
+        double* b1 = inverse + (order + margin) * step;
+        double* bx = b1 + (order + 2 * margin) * step;
+        std::memset(work, 0, margin * width * step * sizeof(double));
+        std::memset(pivot - margin * step, 0, margin * step * sizeof(double));
+        for (double* b : {b1, bx}) {
+            std::memset(b - margin * step, 0, margin * step * sizeof(double));
+            std::memset(b + order * step, 0, margin * step * sizeof(double));
+        }
 
         double* x = v.x + static_cast<std::size_t>(s) * order * step;
-        (void)factorise(matrix, hn::Zero(d), n, rows, unit, inverse);
-        forward(unit, inverse, n, y, x);
+        (void)factorise<true>(matrix, hn::Zero(d), n, unit, pivot, inverse, b1, y, bx);
+        std::memcpy(x, bx, order * step * sizeof(double));
         backward(unit, n, x);
 
         // Gershgorin's bound of the largest eigenvalue.
@@ -463,7 +459,7 @@ template <int W> struct Kernels {
         for (std::size_t r = 0; r < ladder.size() && open > 0; ++r) {
             const Vec shift = hn::Mul(largest, hn::Set(d, -1.0 / ladder[r].kappa));
             HWY_ALIGN double pivots[8];
-            store(factorise(matrix, shift, n, rows, unit, inverse), pivots);
+            store(factorise<false>(matrix, shift, n, unit, pivot, inverse, nullptr, nullptr, nullptr), pivots);
             for (std::size_t lane = 0; lane < step; ++lane) {
                 if (rung[lane] >= 0 || !(pivots[lane] > 0.0)) continue;
                 rung[lane] = static_cast<double>(r);
@@ -510,11 +506,7 @@ template <int W> struct Kernels {
                 pole[lane] = f.pole[k] * lowest;
                 factor[lane] = f.weight[k] * std::sqrt(lowest) * pole[lane];
             }
-            (void)factorise(matrix, load(pole), n, rows, unit, inverse);
-            for (int i = 0; i < n; ++i)
-                store(hn::Set(d, 1.0), rows + static_cast<std::size_t>(i) * step); // rows are done with: room for 1
-            forward(unit, inverse, n, rows, b1);
-            forward(unit, inverse, n, x, bx);
+            (void)factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
             subtractInverse(unit, inverse, n, load(factor), b1, bx, z, v.ndiag, q, q1, qx);
         }
     }
