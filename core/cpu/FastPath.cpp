@@ -124,16 +124,28 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
     {
         const NamedRange range(input.timeline, "gather", tags);
         solver_.shape(nspec, nwave, sums_.reach(), plan.ndiag);
+        std::array<LaneSolver::Source, SpotRows::binSlots> sources{};
+        for (const Member& member : members) {
+            const int spectrum = member.patch.spectra.first;
+            const int bin = member.patch.bins.first;
+            sources[size(member.lane)] = {sums_.self(spectrum, bin), sums_.next(spectrum, bin),
+                                          sums_.y_.data() + sums_.index(spectrum, bin),
+                                          sums_.index(spectrum + 1, bin) - sums_.index(spectrum, bin)};
+        }
+        solver_.fill(sources.data(), static_cast<int>(members.size()));
         for (Member& member : members) {
             member.window = patchWindow(input.psf, member.patch, spots_.corners(), plan.options.pixpadFrac,
                                         input.ccd.nx, input.ccd.ny);
-            gather(input, member);
+            member.fluxweight.clear();
+            for (int spectrum = shape.spectra.first; spectrum < shape.spectra.first + nspec; ++spectrum) {
+                const double* from =
+                    sums_.fluxweight_.data() +
+                    sums_.index(member.patch.spectra.first + spectrum - shape.spectra.first, member.patch.bins.first);
+                member.fluxweight.insert(member.fluxweight.end(), from, from + nwave);
+            }
             trimToWindow(input, member);
             addPrior(input, member);
         }
-        for (int lane = static_cast<int>(members.size()); lane < LaneSolver::lanes(); ++lane)
-            for (int s = 0; s < nspec; ++s)
-                for (int i = 0; i < nwave; ++i) solver_.own(s, i)[lane] = 1.0; // an idle lane solves the unit matrix
     }
     {
         const NamedRange range(input.timeline, "solve", tags);
@@ -143,35 +155,6 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
     for (Member& member : members) {
         member.done = member.empty || withinBounds(member);
         if (member.done) measureAndWrite(input, member, output);
-    }
-}
-
-/// Copies the sums over the whole CCD into the member's lane.
-void FastPath::gather(const FrameInput&, Member& member) {
-    const Patch& patch = member.patch;
-    const int nspec = patch.spectra.count();
-    const int nwave = patch.bins.count();
-    const int reach = sums_.reach();
-    const std::size_t lanes = size(LaneSolver::lanes());
-    const std::size_t lane = size(member.lane);
-    member.fluxweight.resize(size(nspec) * size(nwave));
-    for (int s = 0; s < nspec; ++s) {
-        const int spectrum = patch.spectra.first + s;
-        for (int i = 0; i < nwave; ++i) {
-            const int bin = patch.bins.first + i;
-            const double* self = sums_.self(spectrum, bin);
-            double* own = solver_.own(s, i) + lane;
-            const int ownCount = std::min(SpotRows::binSlots, nwave - i);
-            for (int delta = 0; delta < ownCount; ++delta) own[size(delta) * lanes] = self[delta];
-            solver_.y(s, i)[lane] = sums_.y(spectrum, bin);
-            member.fluxweight[size(s) * size(nwave) + size(i)] = sums_.fluxweight(spectrum, bin);
-            if (s + 1 == nspec) continue;
-            const double* from = sums_.next(spectrum, bin);
-            double* to = solver_.next(s, i) + lane;
-            const int low = std::max(-reach, -i);
-            const int high = std::min(reach, nwave - 1 - i);
-            for (int delta = low; delta <= high; ++delta) to[size(delta + reach) * lanes] = from[delta + reach];
-        }
     }
 }
 
@@ -357,7 +340,8 @@ void FastPath::measureAndWrite(const FrameInput& input, const Member& member, co
                 const IndexRange mine{std::max(all.first, patch.bins.first), std::min(all.last, patch.bins.last)};
                 // Slots hold the flux of the bins that this row has; both ends only move up.
                 IndexRange& held = held_[s];
-                for (; held.first < std::min(mine.first, held.last); ++held.first) flux[s * slots + size(held.first % slots)] = 0.0;
+                for (; held.first < std::min(mine.first, held.last); ++held.first)
+                    flux[s * slots + size(held.first % slots)] = 0.0;
                 if (mine.empty()) continue;
                 held.first = mine.first;
                 held.last = std::max(held.last, held.first);

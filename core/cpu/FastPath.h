@@ -43,7 +43,6 @@ private:
     void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band);
     static void solveExactly(const FrameInput& input, const Patch& patch, std::uint32_t reasons,
                              const FrameOutput& output, PatchSolver& exact, SpotTile& tile);
-    void gather(const FrameInput& input, Member& member);
     void trimToWindow(const FrameInput& input, Member& member);
     void addPrior(const FrameInput& input, Member& member);
     [[nodiscard]] bool withinBounds(Member& member) const;
@@ -55,14 +54,14 @@ private:
     ErrorBounds bounds_;
     AlignedBuffer products_;
     std::vector<double> weight_;
-    std::vector<double> xflux_;   ///< [nspec][nwave] of one patch
-    AlignedBuffer flux_;          ///< [nspec][binSlots], of the bins on a row
+    std::vector<double> xflux_;    ///< [nspec][nwave] of one patch
+    AlignedBuffer flux_;           ///< [nspec][binSlots], of the bins on a row
     std::vector<IndexRange> held_; ///< which bins those are
-    AlignedBuffer chi2Sums_;      ///< [core spectra][2][binSlots]
-    std::vector<double> model_;   ///< one row of the window, with margins
-    std::vector<double> chi2_;    ///< likewise
-    std::vector<double> counted_; ///< likewise
-    std::vector<double> chi2pix_; ///< [nspec][nwave]
+    AlignedBuffer chi2Sums_;       ///< [core spectra][2][binSlots]
+    std::vector<double> model_;    ///< one row of the window, with margins
+    std::vector<double> chi2_;     ///< likewise
+    std::vector<double> counted_;  ///< likewise
+    std::vector<double> chi2pix_;  ///< [nspec][nwave]
 };
 
 } // namespace patchlight

@@ -512,6 +512,58 @@ template <int W> struct Kernels {
     }
 };
 
+/// Transposes: to[k][lane] = from[lane][k], k < count.
+void Interleave(const double* const* from, std::size_t count, double* to) {
+    const Tag d;
+    const std::size_t step = hn::Lanes(d);
+    std::size_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const auto row = [&](std::size_t lane) { return hn::LoadU(d, from[lane] + k); };
+    const auto keep = [&](Vec v, std::size_t i) { hn::Store(v, d, to + (k + i) * step); };
+    for (; k + step <= count; k += step) {
+        if (step == 8) {
+            // Pairs of lanes, then pairs of pairs, then halves.
+            Vec pair[8];
+            for (std::size_t i = 0; i < 8; i += 2) {
+                pair[i] = hn::InterleaveLower(d, row(i), row(i + 1));     // elements 0, 2, 4, 6 of two lanes
+                pair[i + 1] = hn::InterleaveUpper(d, row(i), row(i + 1)); // elements 1, 3, 5, 7
+            }
+            for (std::size_t odd = 0; odd < 2; ++odd) {
+                // Blocks of two lanes: a has elements (0, 2, 4, 6) + odd of lanes 0 and 1, b of 2 and 3, c of 4 and 5, e of 6 and 7.
+                const Vec a = pair[odd];
+                const Vec b = pair[2 + odd];
+                const Vec c = pair[4 + odd];
+                const Vec e = pair[6 + odd];
+                const Vec ab02 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a); // a0 b0 a4 b4
+                const Vec ab13 = hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a)); // a2 b2 a6 b6
+                const Vec ce02 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(e), c);
+                const Vec ce13 = hn::OddEvenBlocks(e, hn::SwapAdjacentBlocks(c));
+                keep(hn::ConcatLowerLower(d, ce02, ab02), odd);
+                keep(hn::ConcatLowerLower(d, ce13, ab13), 2 + odd);
+                keep(hn::ConcatUpperUpper(d, ce02, ab02), 4 + odd);
+                keep(hn::ConcatUpperUpper(d, ce13, ab13), 6 + odd);
+            }
+        } else if (step == 4) {
+            const Vec even01 = hn::InterleaveLower(d, row(0), row(1));
+            const Vec odd01 = hn::InterleaveUpper(d, row(0), row(1));
+            const Vec even23 = hn::InterleaveLower(d, row(2), row(3));
+            const Vec odd23 = hn::InterleaveUpper(d, row(2), row(3));
+            keep(hn::ConcatLowerLower(d, even23, even01), 0);
+            keep(hn::ConcatLowerLower(d, odd23, odd01), 1);
+            keep(hn::ConcatUpperUpper(d, even23, even01), 2);
+            keep(hn::ConcatUpperUpper(d, odd23, odd01), 3);
+        } else if (step == 2) {
+            keep(hn::InterleaveLower(d, row(0), row(1)), 0);
+            keep(hn::InterleaveUpper(d, row(0), row(1)), 1);
+        } else {
+            break;
+        }
+    }
+#endif
+    for (; k < count; ++k)
+        for (std::size_t lane = 0; lane < step; ++lane) to[k * step + lane] = from[lane][k];
+}
+
 void SolveNarrow(const LaneSolver::View& view) { Kernels<LaneSolver::narrowBand>::solve(view); }
 void SolveMiddle(const LaneSolver::View& view) { Kernels<LaneSolver::middleBand>::solve(view); }
 void SolveWide(const LaneSolver::View& view) { Kernels<LaneSolver::wideBand>::solve(view); }
@@ -526,6 +578,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace patchlight {
 
+HWY_EXPORT(Interleave);
 HWY_EXPORT(SolveNarrow);
 HWY_EXPORT(SolveMiddle);
 HWY_EXPORT(SolveWide);
@@ -541,12 +594,9 @@ void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
     ndiag_ = ndiag;
     lanes_ = static_cast<std::size_t>(lanes());
     const std::size_t bins = static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave);
-    const auto zeros = [&](AlignedBuffer& buffer, std::size_t count) {
-        std::fill_n(buffer.require(count * lanes_), count * lanes_, 0.0);
-    };
-    zeros(own_, bins * ownWidth);
-    zeros(next_, bins * nextWidth());
-    zeros(y_, bins);
+    own_.require(bins * ownWidth * lanes_);
+    next_.require(bins * nextWidth() * lanes_);
+    y_.require(bins * lanes_);
     for (AlignedBuffer* buffer : {&x_, &rowSum_, &qx_}) buffer->require(bins * lanes_);
     q_.require(bins * static_cast<std::size_t>(ndiag + 1) * lanes_);
     for (AlignedBuffer* buffer : {&largest_, &condition_, &leak_})
@@ -556,6 +606,42 @@ void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
     right_.require(static_cast<std::size_t>(nwave) * static_cast<std::size_t>(wideBand + 1) * lanes_);
     rightY_.require(static_cast<std::size_t>(nwave) * lanes_);
     work_.require(HWY_DYNAMIC_DISPATCH(WorkSize)(nwave) * lanes_);
+}
+
+void LaneSolver::fill(const Source* sources, int count) {
+    const std::size_t order = static_cast<std::size_t>(nwave_);
+    const std::size_t reach = static_cast<std::size_t>(reach_);
+    const std::size_t longest = order * std::max(ownWidth, nextWidth());
+    if (zeros_.size() < longest) zeros_.assign(longest, 0.0);
+    const double* from[8];
+    const auto point = [&](const double* Source::*array, std::size_t width, int s) {
+        for (std::size_t lane = 0; lane < lanes_; ++lane)
+            from[lane] = lane < static_cast<std::size_t>(count)
+                             ? sources[lane].*array + static_cast<std::size_t>(s) * sources[lane].spectrumStride * width
+                             : zeros_.data();
+    };
+    const auto clear = [&](double* first, std::size_t vectors) { std::fill_n(first, vectors * lanes_, 0.0); };
+    for (int s = 0; s < nspec_; ++s) {
+        point(&Source::own, ownWidth, s);
+        HWY_DYNAMIC_DISPATCH(Interleave)(from, order * ownWidth, own(s, 0));
+        // What couples to bins after the patch's last.
+        for (std::size_t i = order - std::min(order, ownWidth - 1); i < order; ++i)
+            clear(own(s, static_cast<int>(i)) + (order - i) * lanes_, ownWidth - (order - i));
+        point(&Source::y, 1, s);
+        HWY_DYNAMIC_DISPATCH(Interleave)(from, order, y(s, 0));
+        if (s + 1 == nspec_) break;
+        point(&Source::next, nextWidth(), s);
+        HWY_DYNAMIC_DISPATCH(Interleave)(from, order * nextWidth(), next(s, 0));
+        // ... and before its first: at [d + reach], d = -reach .. reach.
+        for (std::size_t i = 0; i < order; ++i) {
+            double* row = next(s, static_cast<int>(i));
+            if (i < reach) clear(row, reach - i);
+            if (i + reach >= order) clear(row + (order - i + reach) * lanes_, reach + 1 - (order - i));
+        }
+    }
+    for (std::size_t lane = static_cast<std::size_t>(count); lane < lanes_; ++lane)
+        for (std::size_t i = 0; i < static_cast<std::size_t>(nspec_) * order; ++i)
+            own_.data()[i * ownWidth * lanes_ + lane] = 1.0;
 }
 
 void LaneSolver::solve(int coreFirst, int coreLast, int band) {

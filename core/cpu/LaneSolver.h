@@ -26,10 +26,20 @@ public:
     static constexpr int middleBand = 16;
     static constexpr int wideBand = 24;
 
-    /// Shapes the inputs: zero-filled D, E, y. @param reach largest |difference| of bins that couple two neighbours
+    /// Shapes the inputs. @param reach largest |difference| of bins that couple two neighbours
     void shape(int nspec, int nwave, int reach, int ndiag);
 
-    // Inputs, to be filled after shape(). Upper triangle of each spectrum's own block, delta = 0 .. 7: [nspec][nwave][8][lanes].
+    /// Where a lane's inputs lie: rows of spectrum s begin at s * spectrumStride bins.
+    struct Source {
+        const double* own;  ///< [bins][ownWidth]
+        const double* next; ///< [bins][nextWidth()]
+        const double* y;    ///< [bins]
+        std::size_t spectrumStride;
+    };
+    /// Copies `count` lanes' inputs, and lets the other lanes solve the unit matrix.
+    void fill(const Source* sources, int count);
+
+    // Inputs, to be changed after fill(). Upper triangle of each spectrum's own block, delta = 0 .. 7: [nspec][nwave][8][lanes].
     [[nodiscard]] double* own(int spectrum, int bin) {
         return own_.data() + ((flat(spectrum, bin)) * ownWidth) * lanes_;
     }
@@ -89,6 +99,7 @@ private:
     int reach_ = 0;
     int ndiag_ = 0;
     std::size_t lanes_ = 1;
+    std::vector<double> zeros_;
     AlignedBuffer own_, next_, y_, x_, rowSum_, qx_, q_, largest_, condition_, leak_, left_, leftY_, right_, rightY_,
         work_;
 };

@@ -194,10 +194,13 @@ HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const doubl
             const Vec one = hn::Load(d, c);
             PATCHLIGHT_UNROLL
             for (int r = 0; r < R; ++r)
-                sum[r] = hn::MulAdd(one, hn::Load(d, py + static_cast<std::size_t>(j) * pyStride + static_cast<std::size_t>(r) * lanes), sum[r]);
+                sum[r] = hn::MulAdd(
+                    one, hn::Load(d, py + static_cast<std::size_t>(j) * pyStride + static_cast<std::size_t>(r) * lanes),
+                    sum[r]);
         }
         PATCHLIGHT_UNROLL
-        for (int r = 0; r < R; ++r) hn::Store(sum[r], d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
+        for (int r = 0; r < R; ++r)
+            hn::Store(sum[r], d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
     }
     const auto block = [&](int k, auto width) {
         constexpr int C = decltype(width)::value;
@@ -206,13 +209,16 @@ HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const doubl
         for (int r = 0; r < R; ++r) {
             PATCHLIGHT_UNROLL
             for (int q = 0; q < C; ++q)
-                t[r][q] = add ? hn::Load(d, stamp + static_cast<std::size_t>(r) * pxStride + static_cast<std::size_t>(k + q) * lanes) : hn::Zero(d);
+                t[r][q] = add ? hn::Load(d, stamp + static_cast<std::size_t>(r) * pxStride +
+                                                static_cast<std::size_t>(k + q) * lanes)
+                              : hn::Zero(d);
         }
         const double* from = px + static_cast<std::size_t>(k) * lanes;
         for (int i = 0; i <= degX; ++i, from += pxStride) {
             Vec w[R];
             PATCHLIGHT_UNROLL
-            for (int r = 0; r < R; ++r) w[r] = hn::Load(d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
+            for (int r = 0; r < R; ++r)
+                w[r] = hn::Load(d, weight + static_cast<std::size_t>(r) * most + static_cast<std::size_t>(i) * lanes);
             PATCHLIGHT_UNROLL
             for (int q = 0; q < C; ++q) {
                 const Vec x = hn::Load(d, from + static_cast<std::size_t>(q) * lanes);
@@ -223,7 +229,9 @@ HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const doubl
         PATCHLIGHT_UNROLL
         for (int r = 0; r < R; ++r) {
             PATCHLIGHT_UNROLL
-            for (int q = 0; q < C; ++q) hn::Store(t[r][q], d, stamp + static_cast<std::size_t>(r) * pxStride + static_cast<std::size_t>(k + q) * lanes);
+            for (int q = 0; q < C; ++q)
+                hn::Store(t[r][q], d,
+                          stamp + static_cast<std::size_t>(r) * pxStride + static_cast<std::size_t>(k + q) * lanes);
         }
     };
     int k = 0;
@@ -345,7 +353,8 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     // Each lane's own stamp, clipped at zero and normalised.
     const Vec width = hn::Set(d, static_cast<double>(psf.stampX()));
     const Vec height = hn::Set(d, static_cast<double>(psf.stampY()));
-    Vec partial[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)}; // so that no addition waits for the one before
+    Vec partial[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d),
+                      hn::Zero(d)}; // so that no addition waits for the one before
     for (int r = 0; r < rows; ++r) {
         const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), cornerY);
         const auto inY = hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height));
@@ -447,7 +456,8 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
                     const Vec factor = hn::IfThenElseZero(mine, scale);
                     // Column c of the row is column c + shift of the group's stamp.
                     const int shift = spots.columnOrigin(spectrum, row) - left;
-                    const double* from = stamp + static_cast<std::ptrdiff_t>((row - row0) * group.columns + shift) * lanes;
+                    const double* from =
+                        stamp + static_cast<std::ptrdiff_t>((row - row0) * group.columns + shift) * lanes;
                     double* out = spots.row(spectrum, row) + slot0;
                     // A row that the group before has written keeps its slots.
                     const bool fresh = row >= touched;
