@@ -7,7 +7,10 @@
 #include "core/cpu/SpotTile.h"
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -16,23 +19,52 @@ namespace patchlight {
 
 namespace {
 
-/// What one thread needs; kept for the whole frame, so that nothing is allocated inside a batch after the first.
+/// What one thread needs; kept from batch to batch, so that nothing is allocated inside a batch after the first.
 struct Workspace {
     SpotTile tile;
     PatchSolver solver;
     FastPath fast;
 };
 
+/// Workspaces that no frame uses at the moment: the next frame takes them, so that their memory is touched for the first time once.
+class WorkspacePool {
+public:
+    [[nodiscard]] std::unique_ptr<Workspace> take() {
+        {
+            const std::lock_guard lock(mutex_);
+            if (!idle_.empty()) {
+                std::unique_ptr<Workspace> one = std::move(idle_.back());
+                idle_.pop_back();
+                return one;
+            }
+        }
+        return std::make_unique<Workspace>();
+    }
+    void give(std::unique_ptr<Workspace> one) {
+        const std::lock_guard lock(mutex_);
+        idle_.push_back(std::move(one));
+    }
+
+private:
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
 class CpuFrameJob final : public FrameJob {
 public:
-    CpuFrameJob(const FrameInput& input, const CpuOptions& options, int lanes)
-        : input_(input), options_(options), workspaces_(static_cast<std::size_t>(lanes)) {}
+    CpuFrameJob(const FrameInput& input, const CpuOptions& options, int lanes, std::shared_ptr<WorkspacePool> pool)
+        : input_(input), options_(options), pool_(std::move(pool)), workspaces_(static_cast<std::size_t>(lanes)) {
+        for (auto& one : workspaces_) one = pool_->take();
+    }
+    ~CpuFrameJob() override {
+        for (auto& one : workspaces_) pool_->give(std::move(one));
+    }
 
     [[nodiscard]] int lanes() const override { return static_cast<int>(workspaces_.size()); }
 
     void run(const Batch& batch, int lane, const FrameOutput& output) override {
         const Plan& plan = *input_.plan;
-        Workspace& work = workspaces_[static_cast<std::size_t>(lane)];
+        Workspace& work = *workspaces_[static_cast<std::size_t>(lane)];
         const Subbundle& first = plan.subbundles[static_cast<std::size_t>(batch.subbundles.first)];
         const Subbundle& last = plan.subbundles[static_cast<std::size_t>(batch.subbundles.last - 1)];
         const IndexRange spectra{first.padded.first, last.padded.last};
@@ -55,7 +87,7 @@ public:
 
     [[nodiscard]] PatchDetail inspect(const Patch& patch) override {
         const Plan& plan = *input_.plan;
-        Workspace& work = workspaces_.front();
+        Workspace& work = *workspaces_.front();
         const NamedRange range(input_.timeline, "patch",
                                {plan.subbundles[static_cast<std::size_t>(patch.subbundle)].bundle, patch.step, 1});
         {
@@ -70,7 +102,8 @@ public:
 private:
     FrameInput input_;
     CpuOptions options_;
-    std::vector<Workspace> workspaces_;
+    std::shared_ptr<WorkspacePool> pool_;
+    std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 
 class CpuBackend final : public Backend {
@@ -85,11 +118,12 @@ public:
     [[nodiscard]] int batchSteps(const Plan&) const override { return 8; }
     [[nodiscard]] std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) override {
         const int count = lanes > 0 ? lanes : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-        return std::make_unique<CpuFrameJob>(input, options_, count);
+        return std::make_unique<CpuFrameJob>(input, options_, count, pool_);
     }
 
 private:
     CpuOptions options_;
+    std::shared_ptr<WorkspacePool> pool_ = std::make_shared<WorkspacePool>();
 };
 
 } // namespace

@@ -381,41 +381,59 @@ void FastPath::measureAndWrite(const FrameInput& input, const Member& member, co
         if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) continue;
         const std::size_t row = size(spectrum - plan.specmin);
         const int s = spectrum - patch.spectra.first;
-        const auto lit = [&](int i) {
-            return i >= 0 && i < nwave && fluxweight[size(s) * size(nwave) + size(i)] != 0.0;
-        };
+        // 1 / row sum of Q, 0 for bins without light.
+        const double* weight = fluxweight.data() + size(s) * size(nwave);
+        normal_.resize(size(nwave));
+        for (int i = 0; i < nwave; ++i) {
+            const double sum = member.empty || weight[i] == 0.0 ? 0.0 : solver_.rowSum(s, i)[lane];
+            normal_[size(i)] = sum != 0.0 ? 1.0 / sum : 0.0;
+        }
+        const int first = patch.keepBins.first - patch.bins.first;
+        const std::size_t count = size(patch.keepBins.count());
+        const std::size_t column = size(patch.keepBins.first - plan.grid.pad);
+        const std::size_t at = size(s) * size(nwave) + size(first);
+        const std::size_t lanes = size(LaneSolver::lanes());
+        const double* rowSum = solver_.rowSum(s, first) + lane;
+        const double* qTimesX = solver_.qTimesX(s, first) + lane;
+        double* flux = &frame.flux(row, column);
+        double* ivar = &frame.ivar(row, column);
+        for (std::size_t c = 0; c < count; ++c) {
+            const double normal = normal_[size(first) + c];
+            flux[c] = normal != 0.0 ? qTimesX[c * lanes] * normal : 0.0;
+            ivar[c] = normal != 0.0 ? rowSum[c * lanes] * rowSum[c * lanes] : 0.0;
+        }
+        std::copy_n(xflux_.data() + at, count, &frame.xflux(row, column));
+        std::copy_n(fluxweight.data() + at, count, &frame.fluxweight(row, column));
+        std::copy_n(chi2pix_.data() + at, count, &frame.chi2pix(row, column));
         for (int bin = patch.keepBins.first; bin < patch.keepBins.last; ++bin) {
-            const std::size_t column = size(bin - plan.grid.pad);
-            const int i = bin - patch.bins.first;
-            const std::size_t at = size(s) * size(nwave) + size(i);
-            const bool light = !member.empty && lit(i);
-            const double sum = light ? solver_.rowSum(s, i)[lane] : 0.0;
-            frame.flux(row, column) = light && sum != 0.0 ? solver_.qTimesX(s, i)[lane] / sum : 0.0;
-            frame.ivar(row, column) = sum * sum;
-            frame.xflux(row, column) = xflux_[at];
-            frame.fluxweight(row, column) = fluxweight[at];
-            frame.chi2pix(row, column) = chi2pix_[at];
+            const std::size_t c = size(bin - patch.keepBins.first);
             const double fraction = std::max(0.0, spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin));
-            frame.pixmaskFraction(row, column) = fraction;
-            frame.mask(row, column) = binMask(fraction, fluxweight[at], spots_.onCcd(spectrum, bin, ccd.nx, ccd.ny));
-            for (int k = 0; k <= 2 * ndiag; ++k) {
-                const int r = i - ndiag + k; // R[r, i]
-                double value = 0.0;
-                if (light && lit(r)) {
-                    const double rowSum = solver_.rowSum(s, r)[lane];
-                    if (rowSum != 0.0) value = solver_.q(s, std::min(r, i), std::abs(r - i))[lane] / rowSum;
-                }
-                frame.resolution(row, size(k), column) = value;
+            frame.pixmaskFraction(row, column + c) = fraction;
+            frame.mask(row, column + c) =
+                binMask(fraction, fluxweight[at + c], spots_.onCcd(spectrum, bin, ccd.nx, ccd.ny));
+        }
+        // R[r, i] = Q[r, i] / row sum of r, at diagonal k = r - i + ndiag.
+        const std::size_t qStride = solver_.q(s, 1, 0) - solver_.q(s, 0, 0);
+        for (int k = 0; k <= 2 * ndiag; ++k) {
+            double* to = &frame.resolution(row, size(k), column);
+            const int offset = k - ndiag;
+            const double* from = solver_.q(s, first + std::min(offset, 0), std::abs(offset)) + lane;
+            const int low = std::clamp(-(first + offset), 0, static_cast<int>(count));
+            const int high = std::clamp(nwave - (first + offset), low, static_cast<int>(count));
+            std::fill_n(to, count, 0.0);
+            for (int c = low; c < high; ++c) {
+                const double normal = normal_[size(first + c + offset)];
+                to[c] = normal != 0.0 && normal_[size(first + c)] != 0.0 ? from[size(c) * qStride] * normal : 0.0;
             }
         }
         if (output.modelFlux == nullptr) continue;
         for (int bin = patch.coreBins.first; bin < patch.coreBins.last; ++bin) {
             const int i = bin - patch.bins.first;
-            const double sum = lit(i) && !member.empty ? solver_.rowSum(s, i)[lane] : 0.0;
+            const double normal = normal_[size(i)];
             (*output.modelFlux)(row, size(bin - plan.grid.pad)) = plan.options.modelFlux == ModelFlux::Deconvolved
                                                                       ? xflux_[size(s) * size(nwave) + size(i)]
-                                                                  : sum != 0.0 ? solver_.qTimesX(s, i)[lane] / sum
-                                                                               : 0.0;
+                                                                  : normal != 0.0 ? solver_.qTimesX(s, i)[lane] * normal
+                                                                                  : 0.0;
         }
     }
     if (output.reports != nullptr) {

@@ -61,6 +61,7 @@ private:
     std::vector<double> model_;    ///< one row of the window, with margins
     std::vector<double> chi2_;     ///< likewise
     std::vector<double> counted_;  ///< likewise
+    std::vector<double> normal_;   ///< [nwave] of one spectrum: 1 / row sum of Q
     std::vector<double> chi2pix_;  ///< [nspec][nwave]
 };
 

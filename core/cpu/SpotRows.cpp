@@ -353,29 +353,41 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     // Each lane's own stamp, clipped at zero and normalised.
     const Vec width = hn::Set(d, static_cast<double>(psf.stampX()));
     const Vec height = hn::Set(d, static_cast<double>(psf.stampY()));
+    // Columns that every lane's stamp has: from the rightmost corner to the leftmost stamp's end.
+    const int insideFirst =
+        std::clamp(static_cast<int>(hn::GetLane(hn::MaxOfLanes(d, cornerX))) - group.column0, 0, columns);
+    const int insideLast = std::clamp(
+        psf.stampX() + static_cast<int>(hn::GetLane(hn::MinOfLanes(d, cornerX))) - group.column0, insideFirst, columns);
     Vec partial[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d),
                       hn::Zero(d)}; // so that no addition waits for the one before
     for (int r = 0; r < rows; ++r) {
         const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), cornerY);
         const auto inY = hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height));
+        // NaN compares as not positive.
         const auto clip = [&](int k, Vec& sum) {
-            const Vec dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), cornerX);
-            const auto inside = hn::And(inY, hn::And(hn::Ge(dx, hn::Zero(d)), hn::Lt(dx, width)));
             double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
             const Vec v = hn::Load(d, p);
-            // NaN compares as not positive.
-            const Vec kept = hn::IfThenElseZero(hn::And(inside, hn::Gt(v, hn::Zero(d))), v);
+            const Vec kept = hn::IfThenElseZero(hn::And(inY, hn::Gt(v, hn::Zero(d))), v);
             hn::Store(kept, d, p);
             sum = hn::Add(sum, kept);
         };
+        const auto clipAtEdge = [&](int k) {
+            const Vec dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), cornerX);
+            const auto inX = hn::And(hn::Ge(dx, hn::Zero(d)), hn::Lt(dx, width));
+            double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
+            hn::Store(hn::IfThenElseZero(inX, hn::Load(d, p)), d, p);
+            clip(k, partial[k % 4]);
+        };
         int k = 0;
-        for (; k + 4 <= columns; k += 4) {
+        for (; k < insideFirst; ++k) clipAtEdge(k);
+        for (; k + 4 <= insideLast; k += 4) {
             clip(k, partial[0]);
             clip(k + 1, partial[1]);
             clip(k + 2, partial[2]);
             clip(k + 3, partial[3]);
         }
-        for (; k < columns; ++k) clip(k, partial[0]);
+        for (; k < insideLast; ++k) clip(k, partial[0]);
+        for (; k < columns; ++k) clipAtEdge(k);
     }
     const Vec sum = hn::Add(hn::Add(partial[0], partial[1]), hn::Add(partial[2], partial[3]));
     const auto usable = hn::And(hn::Gt(sum, hn::Zero(d)), hn::Lt(sum, hn::Set(d, 1e300)));
@@ -788,6 +800,38 @@ void pixelQuality(const float* pixels, const float* weights, const double* model
     HWY_DYNAMIC_DISPATCH(PixelQuality)(pixels, weights, model, count, psferr, chi2, counted);
 }
 
+namespace {
+
+/// legendreSum() of many spectra and wavelengths, with the same roundings: out [spectra][wavelengths].
+void traces(const double* coeff, int ncoeff, const double domain[2], IndexRange spectra,
+            const std::vector<double>& wavelength, double* out) {
+    const std::size_t count = wavelength.size();
+    std::vector<double> u(count);
+    std::vector<double> before(count); // Clenshaw's b of the step before
+    for (std::size_t i = 0; i < count; ++i) u[i] = legendreArgument(wavelength[i], domain);
+    for (int s = spectra.first; s < spectra.last; ++s, out += count) {
+        const double* c = coeff + static_cast<std::size_t>(s) * static_cast<std::size_t>(ncoeff);
+        if (ncoeff == 1) {
+            std::fill_n(out, count, c[0]);
+            continue;
+        }
+        std::fill(before.begin(), before.end(), c[ncoeff - 2]);
+        std::fill_n(out, count, c[ncoeff - 1]);
+        for (int n = ncoeff - 1; n >= 2; --n) {
+            const double lower = static_cast<double>(n - 1) / n;
+            const double upper = static_cast<double>(2 * n - 1) / n;
+            for (std::size_t i = 0; i < count; ++i) {
+                const double previous = before[i];
+                before[i] = c[n - 2] - out[i] * lower;
+                out[i] = previous + out[i] * u[i] * upper;
+            }
+        }
+        for (std::size_t i = 0; i < count; ++i) out[i] = before[i] + out[i] * u[i];
+    }
+}
+
+} // namespace
+
 bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
                       int ccdRows) {
     corners_.spectra = spectra;
@@ -800,17 +844,18 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
     x_.resize(count);
     y_.resize(count);
     sums_.assign(count, 0.0);
+    std::vector<double> wavelength(static_cast<std::size_t>(bins.count()));
+    for (int bin = bins.first; bin < bins.last; ++bin)
+        wavelength[static_cast<std::size_t>(bin - bins.first)] = grid.wavelength(bin);
+    traces(psf.coeffX, psf.ncoeffX, psf.domainX, spectra, wavelength, x_.data());
+    traces(psf.coeffY, psf.ncoeffY, psf.domainY, spectra, wavelength, y_.data());
     rows_ = {ccdRows, 0};
-    for (int bin = bins.first; bin < bins.last; ++bin) {
-        const double wavelength = grid.wavelength(bin);
-        for (int s = spectra.first; s < spectra.last; ++s) {
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        for (int bin = bins.first; bin < bins.last; ++bin) {
             const std::size_t i = corners_.index(s, bin);
-            x_[i] = patchlight::traceX(psf, s, wavelength);
-            y_[i] = patchlight::traceY(psf, s, wavelength);
             corners_.x[i] = spotCorner(psf.type, x_[i], psf.hsizeX);
             corners_.y[i] = spotCorner(psf.type, y_[i], psf.hsizeY);
-            if (bin > bins.first && corners_.y[i] < corners_.y[corners_.index(s, bin - 1)])
-                return false; // the trace turns back
+            if (bin > bins.first && corners_.y[i] < corners_.y[i - 1]) return false; // the trace turns back
             rows_.first = std::min(rows_.first, corners_.y[i]);
             rows_.last = std::max(rows_.last, corners_.y[i] + stampY_);
         }
