@@ -1,6 +1,7 @@
 #include "core/cpu/FastPath.h"
 
 #include "core/base/Timeline.h"
+#include "core/cpu/InverseSquareRoot.h"
 #include "core/engine/Physics.h"
 #include "core/frame/ExtractedFrame.h"
 
@@ -16,8 +17,8 @@ namespace {
 
 std::size_t size(int count) { return static_cast<std::size_t>(count); }
 
-/// Relative error of the rational square roots (InverseSquareRoot::error of every rung is below it).
-constexpr double rootError = 1e-10;
+/// Share of a spot's light on masked pixels from which a bin counts as masked.
+constexpr double maskedShare = 1e-6;
 
 } // namespace
 
@@ -56,26 +57,22 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
         sums_.accumulate(spots_, input.ccd, spots_.rowsReady(group));
     }
 
-    // A patch and the reasons for which it left the rung before.
-    struct Waiting {
-        Patch patch;
-        std::uint32_t climbed = 0;
-    };
     const int lanes = LaneSolver::lanes();
-    const auto solveAll = [&](const std::vector<Waiting>& patches, int band, std::vector<Waiting>& left) {
+    // Solves patches on one rung; what is left then is what the next has to do.
+    const auto climb = [&](std::vector<Member>& patches, const auto& solve) {
+        std::vector<Member> left;
         for (std::size_t begin = 0; begin < patches.size(); begin += size(lanes)) {
             std::vector<Member> members;
             for (std::size_t i = begin; i < std::min(patches.size(), begin + size(lanes)); ++i) {
-                Member member;
-                member.patch = patches[i].patch;
-                member.climbed = patches[i].climbed;
-                member.lane = static_cast<int>(i - begin);
-                members.push_back(std::move(member));
+                members.push_back(std::move(patches[i]));
+                members.back().lane = static_cast<int>(i - begin);
             }
-            solveGroup(input, members, output, band);
-            for (const Member& member : members)
-                if (!member.done) left.push_back({member.patch, member.climbed});
+            solve(members);
+            for (Member& member : members)
+                if (std::count(member.accepted.begin(), member.accepted.end(), 0) > 0)
+                    left.push_back(std::move(member));
         }
+        patches = std::move(left);
     };
     // Patches of one shape share lanes: those of one subbundle, and those that climb from subbundles alike.
     const auto shapeOf = [&](int sub) {
@@ -83,23 +80,30 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
         return std::array<int, 3>{subbundle.padded.count(), subbundle.core.first - subbundle.padded.first,
                                   subbundle.core.count()};
     };
-    std::map<std::array<int, 3>, std::vector<Waiting>> waiting;
+    std::map<std::array<int, 3>, std::vector<Member>> waiting;
     for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
-        for (int step = batch.steps.first; step < batch.steps.last; ++step)
-            waiting[shapeOf(sub)].push_back({plan.patch(sub, step), 0});
-    std::vector<Waiting> dense;
+        for (int step = batch.steps.first; step < batch.steps.last; ++step) {
+            Member member;
+            member.patch = plan.patch(sub, step);
+            member.accepted.assign(size(member.patch.core.count()), 0);
+            waiting[shapeOf(sub)].push_back(std::move(member));
+        }
     for (auto& [shape, patches] : waiting) {
         for (const int band : {LaneSolver::narrowBand, LaneSolver::middleBand, LaneSolver::wideBand}) {
-            std::vector<Waiting> left;
-            solveAll(patches, band, left);
-            for (Waiting& one : left) one.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
-            patches = std::move(left);
+            for (Member& member : patches) member.failed = false;
+            climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output, band); });
+            for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
         }
-        dense.insert(dense.end(), patches.begin(), patches.end());
-    }
-    for (const Waiting& one : dense) {
-        const std::uint32_t reasons = one.climbed & ~static_cast<std::uint32_t>(PatchStatus::WideBand);
-        solveExactly(input, one.patch, reasons, output, exact, tile);
+        std::vector<Member> beyond;
+        for (Member& member : patches) {
+            member.climbed &= ~static_cast<std::uint32_t>(PatchStatus::WideBand);
+            member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+            if (member.failed) beyond.push_back(std::move(member));
+        }
+        std::erase_if(patches, [](const Member& member) { return member.failed; });
+        climb(patches, [&](std::vector<Member>& members) { solveGroupDensely(input, members, output); });
+        for (const std::vector<Member>* rest : {&beyond, &patches})
+            for (const Member& member : *rest) solveExactly(input, member.patch, member.climbed, output, exact, tile);
     }
 }
 
@@ -115,7 +119,8 @@ void FastPath::solveExactly(const FrameInput& input, const Patch& patch, std::ui
             reasons | static_cast<std::uint32_t>(PatchStatus::Exact);
 }
 
-void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band) {
+/// Brings the members' sums into the lanes.
+void FastPath::prepareGroup(const FrameInput& input, std::vector<Member>& members) {
     const Plan& plan = *input.plan;
     const Patch& shape = members.front().patch;
     const int nspec = shape.spectra.count();
@@ -147,14 +152,72 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
             addPrior(input, member);
         }
     }
+}
+
+void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band) {
+    const Patch& shape = members.front().patch;
+    const RangeTags tags{input.plan->subbundles[size(shape.subbundle)].bundle, shape.step,
+                         static_cast<int>(members.size())};
+    prepareGroup(input, members);
     {
         const NamedRange range(input.timeline, "solve", tags);
         solver_.solve(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first, band);
     }
     const NamedRange range(input.timeline, "quality", tags);
     for (Member& member : members) {
-        member.done = member.empty || withinBounds(member);
-        if (member.done) measureAndWrite(input, member, output);
+        bool complete = true;
+        for (int spectrum = member.patch.core.first; spectrum < member.patch.core.last; ++spectrum) {
+            char& accepted = member.accepted[size(spectrum - member.patch.core.first)];
+            if (accepted != 0) continue;
+            if (member.empty || withinBounds(member, spectrum)) {
+                accepted = 1;
+                writeSpectrum(input, member, spectrum, output);
+            } else {
+                complete = false;
+            }
+        }
+        if (complete) measurePatch(input, member, output);
+    }
+}
+
+/// The last rung: full blocks, and eigen-decompositions of S for the spectra that are still open.
+void FastPath::solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output) {
+    const Patch& shape = members.front().patch;
+    const RangeTags tags{input.plan->subbundles[size(shape.subbundle)].bundle, shape.step,
+                         static_cast<int>(members.size())};
+    const int nwave = shape.bins.count();
+    const std::size_t order = size(nwave);
+    prepareGroup(input, members);
+    {
+        const NamedRange range(input.timeline, "dense solve", tags);
+        solver_.solveDense(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first);
+        square_.resize(order * order);
+        roots_.resize(order);
+        for (Member& member : members) {
+            for (int spectrum = member.patch.core.first; spectrum < member.patch.core.last; ++spectrum) {
+                char& accepted = member.accepted[size(spectrum - member.patch.core.first)];
+                if (accepted != 0) continue;
+                const int s = spectrum - member.patch.spectra.first;
+                for (int i = 0; i < nwave; ++i)
+                    for (int j = i; j < nwave; ++j)
+                        square_[size(i) * order + size(j)] = square_[size(j) * order + size(i)] =
+                            solver_.dense(s, i, j)[size(member.lane)];
+                if (!eigen_.compute(square_.data(), nwave) || !(eigen_.values().front() > 0.0)) continue;
+                member.condition = std::max(member.condition, eigen_.values().back() / eigen_.values().front());
+                for (std::size_t i = 0; i < order; ++i) roots_[i] = std::sqrt(eigen_.values()[i]);
+                eigen_.compose(roots_, root_);
+                solver_.setRoot(s, member.lane, root_.data());
+                accepted = 2;
+            }
+        }
+    }
+    const NamedRange range(input.timeline, "quality", tags);
+    for (Member& member : members) {
+        if (std::count(member.accepted.begin(), member.accepted.end(), 0) > 0) continue;
+        for (int spectrum = member.patch.core.first; spectrum < member.patch.core.last; ++spectrum)
+            if (member.accepted[size(spectrum - member.patch.core.first)] == 2)
+                writeSpectrum(input, member, spectrum, output);
+        measurePatch(input, member, output);
     }
 }
 
@@ -260,46 +323,59 @@ void FastPath::addPrior(const FrameInput& input, Member& member) {
         }
 }
 
-bool FastPath::withinBounds(Member& member) const {
+/// Whether a core spectrum keeps what ErrorBounds promise, by estimate (docs/method.md); notes why not.
+bool FastPath::withinBounds(Member& member, int spectrum) const {
     const Patch& patch = member.patch;
     const int nspec = patch.spectra.count();
     const int nwave = patch.bins.count();
     const std::size_t lane = size(member.lane);
-    member.error = 0.0;
-    member.condition = 0.0;
-    bool good = true;
-    const auto refuse = [&](PatchStatus why) {
-        member.climbed |= static_cast<std::uint32_t>(why);
-        good = false;
-    };
-    for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
-        const int s = spectrum - patch.spectra.first;
-        const double condition = solver_.conditionBound(s)[lane];
-        const double largest = solver_.largestEigenvalue(s)[lane];
-        if (!(condition > 0.0)) {
-            member.condition = std::numeric_limits<double>::infinity();
-            refuse(PatchStatus::IllConditioned);
-            continue;
-        }
-        double second = 0.0;
-        for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
-            if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
-            if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
-        }
-        double snr = 0.0; // largest signal to noise ratio of a bin
-        for (int i = 0; i < nwave; ++i)
-            snr = std::max(snr, std::abs(solver_.xflux(s, i)[lane] * solver_.rowSum(s, i)[lane]));
-        const double left = solver_.leak(s)[lane] + second / largest;
-        const double error = std::sqrt(condition) * left + rootError;
-        member.error = std::max(member.error, error);
-        member.condition = std::max(member.condition, condition);
-        if (!(error <= bounds_.resolution && error <= bounds_.ivar)) refuse(PatchStatus::Leaking);
-        if (!(error * snr <= bounds_.flux)) refuse(PatchStatus::Bright);
+    const int s = spectrum - patch.spectra.first;
+    const double condition = solver_.conditionBound(s)[lane];
+    const double largest = solver_.largestEigenvalue(s)[lane];
+    if (!(condition > 0.0)) {
+        member.condition = std::numeric_limits<double>::infinity();
+        member.failed = true;
+        member.climbed |= static_cast<std::uint32_t>(PatchStatus::IllConditioned);
+        return false;
     }
-    return good;
+    double second = 0.0;
+    double snr = 0.0;      // largest signal to noise ratio of a bin, with its neighbours' signal
+    double contrast = 1.0; // what the relative error of ivar is worse by in the darkest bin, where pixels are masked
+    for (int i = 0; i < nwave; ++i) {
+        const int bin = patch.bins.first + i;
+        if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
+        if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
+        const double rowSum = std::abs(solver_.rowSum(s, i)[lane]);
+        // A bright neighbour's errors come over with its light.
+        double flux = 1.2 * std::abs(solver_.xflux(s, i)[lane]);
+        if (s > 0) flux = std::max(flux, std::abs(solver_.xflux(s - 1, i)[lane]));
+        if (s + 1 < nspec) flux = std::max(flux, std::abs(solver_.xflux(s + 1, i)[lane]));
+        snr = std::max(snr, flux * rowSum);
+        const bool masked = spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin) > maskedShare;
+        if (masked && patch.coreBins.contains(bin) && member.fluxweight[size(s) * size(nwave) + size(i)] != 0.0)
+            contrast = std::max({contrast, 2.0, std::sqrt(largest) / rowSum});
+    }
+    const auto refusal = [&](double error) {
+        std::uint32_t why = 0;
+        if (!(error <= bounds_.resolution && error * contrast <= bounds_.ivar))
+            why |= static_cast<std::uint32_t>(PatchStatus::Leaking);
+        if (!(error * snr <= bounds_.flux)) why |= static_cast<std::uint32_t>(PatchStatus::Bright);
+        return why;
+    };
+    const double root = std::sqrt(condition);
+    const double neighbours = root * second / largest;
+    const double error = root * solver_.leak(s)[lane] + neighbours + inverseSquareRootError(condition);
+    const std::uint32_t refused = refusal(error);
+    member.climbed |= refused;
+    if (refusal(neighbours) != 0) member.failed = true; // no rung of the ladder has second neighbours
+    if (refused != 0) return false;
+    member.error = std::max(member.error, error);
+    member.condition = std::max(member.condition, condition);
+    return true;
 }
 
-void FastPath::measureAndWrite(const FrameInput& input, const Member& member, const FrameOutput& output) {
+/// chi2pix and what else is per patch, once all of its spectra are accepted.
+void FastPath::measurePatch(const FrameInput& input, const Member& member, const FrameOutput& output) {
     const Plan& plan = *input.plan;
     const Patch& patch = member.patch;
     const CcdView& ccd = input.ccd;
@@ -375,72 +451,87 @@ void FastPath::measureAndWrite(const FrameInput& input, const Member& member, co
     }
 
     ExtractedFrame& frame = *output.frame;
-    const std::vector<double>& fluxweight = member.fluxweight;
-    const int ndiag = plan.ndiag;
     for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
         if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) continue;
         const std::size_t row = size(spectrum - plan.specmin);
         const int s = spectrum - patch.spectra.first;
-        // 1 / row sum of Q, 0 for bins without light.
-        const double* weight = fluxweight.data() + size(s) * size(nwave);
-        normal_.resize(size(nwave));
-        for (int i = 0; i < nwave; ++i) {
-            const double sum = member.empty || weight[i] == 0.0 ? 0.0 : solver_.rowSum(s, i)[lane];
-            normal_[size(i)] = sum != 0.0 ? 1.0 / sum : 0.0;
-        }
-        const int first = patch.keepBins.first - patch.bins.first;
         const std::size_t count = size(patch.keepBins.count());
         const std::size_t column = size(patch.keepBins.first - plan.grid.pad);
-        const std::size_t at = size(s) * size(nwave) + size(first);
-        const std::size_t lanes = size(LaneSolver::lanes());
-        const double* rowSum = solver_.rowSum(s, first) + lane;
-        const double* qTimesX = solver_.qTimesX(s, first) + lane;
-        double* flux = &frame.flux(row, column);
-        double* ivar = &frame.ivar(row, column);
-        for (std::size_t c = 0; c < count; ++c) {
-            const double normal = normal_[size(first) + c];
-            flux[c] = normal != 0.0 ? qTimesX[c * lanes] * normal : 0.0;
-            ivar[c] = normal != 0.0 ? rowSum[c * lanes] * rowSum[c * lanes] : 0.0;
-        }
+        const std::size_t at = size(s) * size(nwave) + size(patch.keepBins.first - patch.bins.first);
         std::copy_n(xflux_.data() + at, count, &frame.xflux(row, column));
-        std::copy_n(fluxweight.data() + at, count, &frame.fluxweight(row, column));
+        std::copy_n(member.fluxweight.data() + at, count, &frame.fluxweight(row, column));
         std::copy_n(chi2pix_.data() + at, count, &frame.chi2pix(row, column));
         for (int bin = patch.keepBins.first; bin < patch.keepBins.last; ++bin) {
             const std::size_t c = size(bin - patch.keepBins.first);
             const double fraction = std::max(0.0, spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin));
             frame.pixmaskFraction(row, column + c) = fraction;
             frame.mask(row, column + c) =
-                binMask(fraction, fluxweight[at + c], spots_.onCcd(spectrum, bin, ccd.nx, ccd.ny));
+                binMask(fraction, member.fluxweight[at + c], spots_.onCcd(spectrum, bin, ccd.nx, ccd.ny));
         }
-        // R[r, i] = Q[r, i] / row sum of r, at diagonal k = r - i + ndiag.
-        const std::size_t qStride = solver_.q(s, 1, 0) - solver_.q(s, 0, 0);
-        for (int k = 0; k <= 2 * ndiag; ++k) {
-            double* to = &frame.resolution(row, size(k), column);
-            const int offset = k - ndiag;
-            const double* from = solver_.q(s, first + std::min(offset, 0), std::abs(offset)) + lane;
-            const int low = std::clamp(-(first + offset), 0, static_cast<int>(count));
-            const int high = std::clamp(nwave - (first + offset), low, static_cast<int>(count));
-            std::fill_n(to, count, 0.0);
-            for (int c = low; c < high; ++c) {
-                const double normal = normal_[size(first + c + offset)];
-                to[c] = normal != 0.0 && normal_[size(first + c)] != 0.0 ? from[size(c) * qStride] * normal : 0.0;
-            }
-        }
-        if (output.modelFlux == nullptr) continue;
-        for (int bin = patch.coreBins.first; bin < patch.coreBins.last; ++bin) {
-            const int i = bin - patch.bins.first;
-            const double normal = normal_[size(i)];
-            (*output.modelFlux)(row, size(bin - plan.grid.pad)) = plan.options.modelFlux == ModelFlux::Deconvolved
-                                                                      ? xflux_[size(s) * size(nwave) + size(i)]
-                                                                  : normal != 0.0 ? solver_.qTimesX(s, i)[lane] * normal
-                                                                                  : 0.0;
-        }
+        if (output.modelFlux == nullptr || plan.options.modelFlux != ModelFlux::Deconvolved) continue;
+        std::copy_n(xflux_.data() + size(s) * size(nwave) + size(patch.coreBins.first - patch.bins.first),
+                    size(patch.coreBins.count()),
+                    &(*output.modelFlux)(row, size(patch.coreBins.first - plan.grid.pad)));
     }
     if (output.reports != nullptr) {
         PatchReport& report = output.reports[size(patch.subbundle) * size(plan.nsteps) + size(patch.step)];
         report.status = member.empty ? static_cast<std::uint32_t>(PatchStatus::NoPixels) : member.climbed;
         report.error = member.error;
         report.condition = member.condition;
+    }
+}
+
+/// flux, ivar and resolution of a core spectrum.
+void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const FrameOutput& output) {
+    const Plan& plan = *input.plan;
+    const Patch& patch = member.patch;
+    if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) return;
+    const int nwave = patch.bins.count();
+    const std::size_t lane = size(member.lane);
+    const std::size_t lanes = size(LaneSolver::lanes());
+    const int ndiag = plan.ndiag;
+    ExtractedFrame& frame = *output.frame;
+    const std::size_t row = size(spectrum - plan.specmin);
+    const int s = spectrum - patch.spectra.first;
+    // 1 / row sum of Q, 0 for bins without light.
+    const double* weight = member.fluxweight.data() + size(s) * size(nwave);
+    normal_.resize(size(nwave));
+    for (int i = 0; i < nwave; ++i) {
+        const double sum = member.empty || weight[i] == 0.0 ? 0.0 : solver_.rowSum(s, i)[lane];
+        normal_[size(i)] = sum != 0.0 ? 1.0 / sum : 0.0;
+    }
+    const int first = patch.keepBins.first - patch.bins.first;
+    const std::size_t count = size(patch.keepBins.count());
+    const std::size_t column = size(patch.keepBins.first - plan.grid.pad);
+    const double* rowSum = solver_.rowSum(s, first) + lane;
+    const double* qTimesX = solver_.qTimesX(s, first) + lane;
+    double* flux = &frame.flux(row, column);
+    double* ivar = &frame.ivar(row, column);
+    for (std::size_t c = 0; c < count; ++c) {
+        const double normal = normal_[size(first) + c];
+        flux[c] = normal != 0.0 ? qTimesX[c * lanes] * normal : 0.0;
+        ivar[c] = normal != 0.0 ? rowSum[c * lanes] * rowSum[c * lanes] : 0.0;
+    }
+    // R[r, i] = Q[r, i] / row sum of r, at diagonal k = r - i + ndiag.
+    const std::ptrdiff_t qStride = solver_.q(s, 1, 0) - solver_.q(s, 0, 0);
+    for (int k = 0; k <= 2 * ndiag; ++k) {
+        double* to = &frame.resolution(row, size(k), column);
+        const int offset = k - ndiag;
+        const double* from = solver_.q(s, 0, std::abs(offset)) + lane;
+        const int low = std::clamp(-(first + offset), 0, static_cast<int>(count));
+        const int high = std::clamp(nwave - (first + offset), low, static_cast<int>(count));
+        std::fill_n(to, count, 0.0);
+        for (int c = low; c < high; ++c) {
+            const double normal = normal_[size(first + c + offset)];
+            to[c] = normal != 0.0 && normal_[size(first + c)] != 0.0
+                        ? from[(first + c + std::min(offset, 0)) * qStride] * normal
+                        : 0.0;
+        }
+    }
+    if (output.modelFlux == nullptr || plan.options.modelFlux == ModelFlux::Deconvolved) return;
+    for (int bin = patch.coreBins.first; bin < patch.coreBins.last; ++bin) {
+        const int i = bin - patch.bins.first;
+        (*output.modelFlux)(row, size(bin - plan.grid.pad)) = solver_.qTimesX(s, i)[lane] * normal_[size(i)];
     }
 }
 

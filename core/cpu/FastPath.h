@@ -3,6 +3,7 @@
 #include "core/cpu/LaneSolver.h"
 #include "core/cpu/PatchSolver.h"
 #include "core/cpu/SpotRows.h"
+#include "core/cpu/SymmetricEigen.h"
 #include "core/engine/Backend.h"
 
 #include <cstdint>
@@ -19,7 +20,8 @@ struct ErrorBounds {
 
 /// Extracts the patches of a batch side by side in vector lanes (docs/method.md, "The fast path"). One thread's workspace.
 ///
-/// Ladder: bands of 12, 16 and 24 off-diagonals, and the exact PatchSolver for what none of them can promise.
+/// Ladder: bands of 12, 16 and 24 off-diagonals, then full blocks with eigen-decompositions, each for those spectra only that the rung before
+/// could not promise; the exact PatchSolver for patches whose condition is beyond all that.
 class FastPath {
 public:
     /// Extracts all patches of a batch (Decorrelate::Signal only). Patches whose layout does not suit it (SpotRows::locate) go to `exact`.
@@ -33,24 +35,32 @@ private:
         PixelWindow window;
         int lane = 0;
         bool empty = false;             ///< no unmasked pixel
-        bool done = false;              ///< within the error bounds
+        std::vector<char> accepted;     ///< [core spectra] within the error bounds, and written
+        bool failed = false;            ///< a spectrum is beyond the ladder
         std::uint32_t climbed = 0;      ///< PatchStatus bits: the rungs it has left behind, and why
         double error = 0;               ///< estimate of the relative error of Q, worst core spectrum
         double condition = 0;           ///< bound, worst core spectrum
         std::vector<double> fluxweight; ///< [nspec][nwave]
     };
 
+    void prepareGroup(const FrameInput& input, std::vector<Member>& members);
     void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band);
+    void solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output);
     static void solveExactly(const FrameInput& input, const Patch& patch, std::uint32_t reasons,
                              const FrameOutput& output, PatchSolver& exact, SpotTile& tile);
     void trimToWindow(const FrameInput& input, Member& member);
     void addPrior(const FrameInput& input, Member& member);
-    [[nodiscard]] bool withinBounds(Member& member) const;
-    void measureAndWrite(const FrameInput& input, const Member& member, const FrameOutput& output);
+    [[nodiscard]] bool withinBounds(Member& member, int spectrum) const;
+    void writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const FrameOutput& output);
+    void measurePatch(const FrameInput& input, const Member& member, const FrameOutput& output);
 
     SpotRows spots_;
     PairSums sums_;
     LaneSolver solver_;
+    SymmetricEigen eigen_;
+    std::vector<double> square_; ///< [nwave][nwave]
+    std::vector<double> roots_;
+    std::vector<double> root_;
     ErrorBounds bounds_;
     AlignedBuffer products_;
     std::vector<double> weight_;

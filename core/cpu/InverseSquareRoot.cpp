@@ -92,13 +92,12 @@ InverseSquareRoot InverseSquareRoot::make(double kappa, int poles) {
 
 const std::vector<InverseSquareRoot>& inverseSquareRootLadder() {
     static const std::vector<InverseSquareRoot> ladder = [] {
-        constexpr double wanted = 1e-10;
         std::vector<InverseSquareRoot> rungs;
         for (const double kappa : {300.0, 700.0, 2000.0, 6000.0, 2e4, 1e5, 1e6, 1e7, 1e9}) {
             int poles = 8;
             while (poles < 64) {
                 InverseSquareRoot f = InverseSquareRoot::make(kappa, poles);
-                if (f.error <= wanted) {
+                if (f.error <= inverseSquareRootError(kappa)) {
                     rungs.push_back(std::move(f));
                     break;
                 }

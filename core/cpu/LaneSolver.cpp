@@ -512,6 +512,227 @@ template <int W> struct Kernels {
     }
 };
 
+/// Full symmetric matrices of order n, upper triangle: (i, j) at [i stride + j][lanes], stride = n + 8; what lies beyond a row's end is finite.
+struct DenseKernels {
+    static HWY_INLINE Vec load(const double* p) { return hn::Load(Tag(), p); }
+    static HWY_INLINE void store(Vec v, double* p) { hn::Store(v, Tag(), p); }
+
+    /// A = U^T U in place, with 1/u_ii in place of u_ii. Pivots that are not positive make the lane NaN.
+    static void cholesky(double* a, int n) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        for (int i = 0; i < n; ++i) {
+            double* to = a + static_cast<std::size_t>(i) * row;
+            Vec inverse = hn::Zero(d);
+            for (int j0 = i; j0 < n; j0 += blockColumns) {
+                Vec t[blockColumns];
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c) t[c] = load(to + static_cast<std::size_t>(j0 + c) * step);
+                for (int k = 0; k < i; ++k) {
+                    const double* from = a + static_cast<std::size_t>(k) * row;
+                    const Vec u = load(from + static_cast<std::size_t>(i) * step);
+                    PATCHLIGHT_UNROLL
+                    for (int c = 0; c < blockColumns; ++c)
+                        t[c] = hn::NegMulAdd(u, load(from + static_cast<std::size_t>(j0 + c) * step), t[c]);
+                }
+                if (j0 == i) inverse = hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0]));
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c)
+                    if (j0 + c < n) store(hn::Mul(t[c], inverse), to + static_cast<std::size_t>(j0 + c) * step);
+                if (j0 == i) store(inverse, to + static_cast<std::size_t>(i) * step);
+            }
+        }
+    }
+
+    /// x = U^-T x.
+    static void forward(const double* u, int n, double* x) {
+        const std::size_t step = hn::Lanes(Tag());
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        for (int k = 0; k < n; ++k) {
+            const double* from = u + static_cast<std::size_t>(k) * row;
+            const Vec value =
+                hn::Mul(load(x + static_cast<std::size_t>(k) * step), load(from + static_cast<std::size_t>(k) * step));
+            store(value, x + static_cast<std::size_t>(k) * step);
+            for (int i = k + 1; i < n; ++i) {
+                double* to = x + static_cast<std::size_t>(i) * step;
+                store(hn::NegMulAdd(value, load(from + static_cast<std::size_t>(i) * step), load(to)), to);
+            }
+        }
+    }
+
+    /// x = U^-1 x.
+    static void backward(const double* u, int n, double* x) {
+        const std::size_t step = hn::Lanes(Tag());
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        for (int i = n - 1; i >= 0; --i) {
+            const double* from = u + static_cast<std::size_t>(i) * row;
+            Vec sum = load(x + static_cast<std::size_t>(i) * step);
+            for (int j = n - 1; j > i; --j)
+                sum = hn::NegMulAdd(load(from + static_cast<std::size_t>(j) * step),
+                                    load(x + static_cast<std::size_t>(j) * step), sum);
+            store(hn::Mul(sum, load(from + static_cast<std::size_t>(i) * step)),
+                  x + static_cast<std::size_t>(i) * step);
+        }
+    }
+
+    /// target -= E^T A^-1 E and side -= E^T A^-1 z, from A's factor and U^-T z. @param x work, n rounded up to eight columns of n
+    template <class Element>
+    static void subtractEliminated(const double* factor, const double* z, int n, int reach, const Element& e,
+                                   double* target, double* side, double* x) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        const std::size_t blockSize = static_cast<std::size_t>(n) * blockColumns * step;
+        for (int j0 = 0; j0 < n; j0 += blockColumns) {
+            const int k0 = std::max(0, j0 - reach);
+            double* mine = x + static_cast<std::size_t>(j0 / blockColumns) * blockSize;
+            Vec product[blockColumns];
+            for (Vec& v : product) v = hn::Zero(d);
+            for (int k = k0; k < n; ++k) {
+                Vec t[blockColumns];
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c) {
+                    const int j = j0 + c;
+                    t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
+                }
+                for (int m = k0; m < k; ++m) {
+                    const Vec u = load(factor + static_cast<std::size_t>(m) * row + static_cast<std::size_t>(k) * step);
+                    const double* before = mine + static_cast<std::size_t>(m) * blockColumns * step;
+                    PATCHLIGHT_UNROLL
+                    for (int c = 0; c < blockColumns; ++c)
+                        t[c] = hn::NegMulAdd(u, load(before + static_cast<std::size_t>(c) * step), t[c]);
+                }
+                const Vec inverse =
+                    load(factor + static_cast<std::size_t>(k) * row + static_cast<std::size_t>(k) * step);
+                const Vec zk = load(z + static_cast<std::size_t>(k) * step);
+                double* to = mine + static_cast<std::size_t>(k) * blockColumns * step;
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < blockColumns; ++c) {
+                    const Vec value = hn::Mul(t[c], inverse);
+                    store(value, to + static_cast<std::size_t>(c) * step);
+                    product[c] = hn::MulAdd(zk, value, product[c]);
+                }
+            }
+            for (int c = 0; c < blockColumns && j0 + c < n; ++c) {
+                double* to = side + static_cast<std::size_t>(j0 + c) * step;
+                store(hn::Sub(load(to), product[c]), to);
+            }
+            for (int i0 = 0; i0 <= j0; i0 += blockColumns) {
+                const double* left = x + static_cast<std::size_t>(i0 / blockColumns) * blockSize;
+                for (int ci = 0; ci < blockColumns; ci += 4) {
+                    for (int cj = 0; cj < blockColumns; cj += 4) {
+                        Vec t[4][4];
+                        for (auto& r : t)
+                            for (Vec& v : r) v = hn::Zero(d);
+                        for (int k = k0; k < n; ++k) {
+                            const double* li =
+                                left +
+                                (static_cast<std::size_t>(k) * blockColumns + static_cast<std::size_t>(ci)) * step;
+                            const double* rj =
+                                mine +
+                                (static_cast<std::size_t>(k) * blockColumns + static_cast<std::size_t>(cj)) * step;
+                            PATCHLIGHT_UNROLL
+                            for (std::size_t p = 0; p < 4; ++p) {
+                                const Vec l = load(li + p * step);
+                                PATCHLIGHT_UNROLL
+                                for (std::size_t q = 0; q < 4; ++q)
+                                    t[p][q] = hn::MulAdd(l, load(rj + q * step), t[p][q]);
+                            }
+                        }
+                        for (int p = 0; p < 4; ++p)
+                            for (int q = 0; q < 4; ++q) {
+                                const int i = i0 + ci + p;
+                                const int j = j0 + cj + q;
+                                if (i > j || j >= n) continue;
+                                double* to =
+                                    target + static_cast<std::size_t>(i) * row + static_cast<std::size_t>(j) * step;
+                                store(hn::Sub(load(to), t[p][q]), to);
+                            }
+                    }
+                }
+            }
+        }
+    }
+
+    static void solve(const LaneSolver::View& v) {
+        const std::size_t step = hn::Lanes(Tag());
+        const int n = v.nwave;
+        const std::size_t order = static_cast<std::size_t>(n);
+        const std::size_t row = (order + 8) * step;
+        const std::size_t block = order * row;
+        const std::size_t vector = order * step;
+        const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
+        const auto own = [&](int s, int i) {
+            return v.own +
+                   (static_cast<std::size_t>(s) * order + static_cast<std::size_t>(i)) * LaneSolver::ownWidth * step;
+        };
+        const auto copyOwn = [&](int s, double* to) {
+            std::memset(to, 0, block * sizeof(double));
+            for (int i = 0; i < n; ++i)
+                std::memcpy(to + static_cast<std::size_t>(i) * row + static_cast<std::size_t>(i) * step, own(s, i),
+                            std::min(LaneSolver::ownWidth, order - static_cast<std::size_t>(i)) * step *
+                                sizeof(double));
+        };
+        double* factor = v.work;
+        double* z = factor + block;
+        double* x = z + vector;
+        const auto factorise = [&](const double* matrix, const double* y) {
+            std::memcpy(factor, matrix, block * sizeof(double));
+            cholesky(factor, n);
+            std::memcpy(z, y, vector * sizeof(double));
+            forward(factor, n, z);
+        };
+        for (int s = 0; s < v.nspec; ++s) {
+            double* f = v.left + static_cast<std::size_t>(s) * block;
+            double* y = v.leftY + static_cast<std::size_t>(s) * vector;
+            copyOwn(s, f);
+            std::memcpy(y, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
+            if (s == 0) continue;
+            factorise(f - block, y - vector);
+            const double* e = v.next + static_cast<std::size_t>(s - 1) * order * nextWidth * step;
+            const auto element = [&](int k, int j) {
+                return e + (static_cast<std::size_t>(k) * nextWidth + static_cast<std::size_t>(j - k + v.reach)) * step;
+            };
+            subtractEliminated(factor, z, n, v.reach, element, f, y, x);
+        }
+        for (int s = v.nspec - 1; s >= 0; --s) {
+            // G_s, from that of the spectrum to the right.
+            if (s + 1 < v.nspec) {
+                factorise(v.right, v.rightY);
+                copyOwn(s, v.right);
+                std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
+                const double* e = v.next + static_cast<std::size_t>(s) * order * nextWidth * step;
+                const auto element = [&](int k, int j) {
+                    return e +
+                           (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(k - j + v.reach)) * step;
+                };
+                subtractEliminated(factor, z, n, v.reach, element, v.right, v.rightY, x);
+            } else {
+                copyOwn(s, v.right);
+                std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
+            }
+            // S_s = F_s + G_s - D_s takes the place of F_s.
+            double* f = v.left + static_cast<std::size_t>(s) * block;
+            double* y = v.leftY + static_cast<std::size_t>(s) * vector;
+            for (std::size_t i = 0; i < block; i += step) store(hn::Add(load(f + i), load(v.right + i)), f + i);
+            for (int i = 0; i < n; ++i)
+                for (std::size_t delta = 0; delta < std::min(LaneSolver::ownWidth, order - static_cast<std::size_t>(i));
+                     ++delta) {
+                    double* at = f + static_cast<std::size_t>(i) * row + (static_cast<std::size_t>(i) + delta) * step;
+                    store(hn::Sub(load(at), load(own(s, i) + delta * step)), at);
+                }
+            for (std::size_t i = 0; i < vector; i += step)
+                store(hn::Sub(hn::Add(load(y + i), load(v.rightY + i)),
+                              load(v.y + static_cast<std::size_t>(s) * vector + i)),
+                      y + i);
+            factorise(f, y);
+            backward(factor, n, z);
+            std::memcpy(v.x + static_cast<std::size_t>(s) * vector, z, vector * sizeof(double));
+        }
+    }
+};
+
 /// Transposes: to[k][lane] = from[lane][k], k < count.
 void Interleave(const double* const* from, std::size_t count, double* to) {
     const Tag d;
@@ -564,6 +785,7 @@ void Interleave(const double* const* from, std::size_t count, double* to) {
         for (std::size_t lane = 0; lane < step; ++lane) to[k * step + lane] = from[lane][k];
 }
 
+void SolveDense(const LaneSolver::View& view) { DenseKernels::solve(view); }
 void SolveNarrow(const LaneSolver::View& view) { Kernels<LaneSolver::narrowBand>::solve(view); }
 void SolveMiddle(const LaneSolver::View& view) { Kernels<LaneSolver::middleBand>::solve(view); }
 void SolveWide(const LaneSolver::View& view) { Kernels<LaneSolver::wideBand>::solve(view); }
@@ -579,6 +801,7 @@ HWY_AFTER_NAMESPACE();
 namespace patchlight {
 
 HWY_EXPORT(Interleave);
+HWY_EXPORT(SolveDense);
 HWY_EXPORT(SolveNarrow);
 HWY_EXPORT(SolveMiddle);
 HWY_EXPORT(SolveWide);
@@ -644,18 +867,52 @@ void LaneSolver::fill(const Source* sources, int count) {
             own_.data()[i * ownWidth * lanes_ + lane] = 1.0;
 }
 
+LaneSolver::View LaneSolver::view(int coreFirst, int coreLast) {
+    return {nspec_,         nwave_,       reach_,        ndiag_,          coreFirst,
+            coreLast,       own_.data(),  next_.data(),  y_.data(),       x_.data(),
+            rowSum_.data(), qx_.data(),   q_.data(),     largest_.data(), condition_.data(),
+            leak_.data(),   left_.data(), leftY_.data(), right_.data(),   rightY_.data(),
+            work_.data()};
+}
+
+void LaneSolver::solveDense(int coreFirst, int coreLast) {
+    const std::size_t order = static_cast<std::size_t>(nwave_);
+    const std::size_t block = order * denseStride() * lanes_;
+    // Rows of the last matrix are read a little past their end.
+    left_.require(static_cast<std::size_t>(nspec_) * block + 8 * lanes_);
+    right_.require(block + 8 * lanes_);
+    work_.require(2 * block + order * lanes_ + 8 * order * lanes_);
+    HWY_DYNAMIC_DISPATCH(SolveDense)(view(coreFirst, coreLast));
+}
+
+void LaneSolver::setRoot(int spectrum, int lane, const double* root) {
+    const std::size_t order = static_cast<std::size_t>(nwave_);
+    const std::size_t at = static_cast<std::size_t>(lane);
+    for (int i = 0; i < nwave_; ++i) {
+        const double* row = root + static_cast<std::size_t>(i) * order;
+        double sum = 0.0;
+        double product = 0.0;
+        for (int j = 0; j < nwave_; ++j) {
+            sum += row[j];
+            product += row[j] * xflux(spectrum, j)[at];
+        }
+        rowSum_.data()[flat(spectrum, i) * lanes_ + at] = sum;
+        qx_.data()[flat(spectrum, i) * lanes_ + at] = product;
+        for (int delta = 0; delta <= ndiag_; ++delta)
+            q_.data()[(flat(spectrum, i) * static_cast<std::size_t>(ndiag_ + 1) + static_cast<std::size_t>(delta)) *
+                          lanes_ +
+                      at] = i + delta < nwave_ ? row[i + delta] : 0.0;
+    }
+}
+
 void LaneSolver::solve(int coreFirst, int coreLast, int band) {
-    const View view{nspec_,         nwave_,       reach_,        ndiag_,          coreFirst,
-                    coreLast,       own_.data(),  next_.data(),  y_.data(),       x_.data(),
-                    rowSum_.data(), qx_.data(),   q_.data(),     largest_.data(), condition_.data(),
-                    leak_.data(),   left_.data(), leftY_.data(), right_.data(),   rightY_.data(),
-                    work_.data()};
+    const View arrays = view(coreFirst, coreLast);
     if (band == narrowBand)
-        HWY_DYNAMIC_DISPATCH(SolveNarrow)(view);
+        HWY_DYNAMIC_DISPATCH(SolveNarrow)(arrays);
     else if (band == middleBand)
-        HWY_DYNAMIC_DISPATCH(SolveMiddle)(view);
+        HWY_DYNAMIC_DISPATCH(SolveMiddle)(arrays);
     else
-        HWY_DYNAMIC_DISPATCH(SolveWide)(view);
+        HWY_DYNAMIC_DISPATCH(SolveWide)(arrays);
 }
 
 } // namespace patchlight

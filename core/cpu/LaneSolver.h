@@ -53,6 +53,16 @@ public:
     /// Solves; Q only for spectra [coreFirst, coreLast). @param band narrowBand, middleBand or wideBand
     void solve(int coreFirst, int coreLast, int band);
 
+    /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra as dense(). Their roots are the
+    /// caller's (setRoot()). xflux is NaN in lanes whose matrix is not positive.
+    void solveDense(int coreFirst, int coreLast);
+    /// Element (i, j), i <= j, of S of a core spectrum after solveDense().
+    [[nodiscard]] const double* dense(int spectrum, int i, int j) const {
+        return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
+    }
+    /// Takes Q, [nwave][nwave], as the root of a lane's S.
+    void setRoot(int spectrum, int lane, const double* root);
+
     // Results, [lanes] each.
     [[nodiscard]] const double* xflux(int spectrum, int bin) const { return x_.data() + flat(spectrum, bin) * lanes_; }
     /// Row sum of Q: ivar = s^2.
@@ -89,8 +99,11 @@ public:
         double *left, *leftY, *right, *rightY, *work;
     };
     static constexpr std::size_t ownWidth = 8;
+    /// Elements a row of a full block takes: kernels run over its end, eight columns at a time.
+    [[nodiscard]] std::size_t denseStride() const { return static_cast<std::size_t>(nwave_) + 8; }
 
 private:
+    [[nodiscard]] View view(int coreFirst, int coreLast);
     [[nodiscard]] std::size_t flat(int spectrum, int bin) const {
         return static_cast<std::size_t>(spectrum) * static_cast<std::size_t>(nwave_) + static_cast<std::size_t>(bin);
     }
