@@ -172,8 +172,8 @@ private slots:
     void fullBlocksAreExact() {
         const auto t = test::smallExposure();
         const Plan plan = makePlan(t.psf, wideOptions(t.range));
-        const ExtractionResult full = extractFrame(
-            *makeCpuBackend({.exact = false, .bounds = {1e-6, 1e-13, 1e-13}}), t.pixels.view(), t.psf, plan);
+        const ExtractionResult full = extractFrame(*makeCpuBackend({.exact = false, .bounds = {1e-6, 1e-13, 1e-13}}),
+                                                   t.pixels.view(), t.psf, plan);
         const ExtractionResult exact =
             extractFrame(*makeCpuBackend({.exact = true, .bounds = {}}), t.pixels.view(), t.psf, plan);
         QCOMPARE(count(full.reports, PatchStatus::Exact), static_cast<int>(plan.patchCount()));
