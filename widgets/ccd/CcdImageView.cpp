@@ -480,7 +480,7 @@ void CcdImageView::renderMaskLayer(std::uint32_t bits, bool over) {
     std::array<QRgb, 32> colors{};
     for (int bit = 0; bit < 32; ++bit) colors[static_cast<std::size_t>(bit)] = maskBitColor(bit).rgb();
     const QRgb ground = qRgb(16, 16, 20);
-    const int share = layer_ == Layer::Image || layer_ == Layer::Ivar ? 170 : 120;
+    constexpr int share = 190; // of 256: what lies under it can still be told
 
     const int width = canvas_.width();
     std::vector<int> columns(static_cast<std::size_t>(width));
@@ -564,6 +564,7 @@ void CcdImageView::drawFixedOverlays(QPainter& painter) {
 }
 
 void CcdImageView::drawMovingOverlays(QPainter& painter) {
+    if (overlay(Overlay::MaskBits)) drawMaskEdits(painter);
     painter.setRenderHint(QPainter::Antialiasing);
     if (document_.traces()) {
         if (overlay(Overlay::SelectedPatch)) drawPatch(painter);
@@ -826,8 +827,10 @@ void CcdImageView::drawPatch(QPainter& painter) {
     painter.drawPolygon(core);
     if (core.boundingRect().width() > 40) {
         const QRectF box = core.boundingRect();
-        drawLabel(painter, {box.center().x(), box.top() - 3}, document_.describePatch(patch), patchColor,
-                  Qt::AlignHCenter | Qt::AlignBottom);
+        constexpr double room = 44; // for this label and the bundles' at the top of the view
+        const bool above = box.top() > room;
+        drawLabel(painter, {box.center().x(), above ? box.top() - 3 : box.bottom() + 3}, document_.describePatch(patch),
+                  patchColor, Qt::AlignHCenter | (above ? Qt::AlignBottom : Qt::AlignTop));
     }
 }
 
@@ -875,6 +878,23 @@ void CcdImageView::drawSpot(QPainter& painter) {
         for (const QLineF& line : contour(stamp, nx, ny, share * peak))
             painter.drawLine(toWidget(cornerX + line.x1(), cornerY + line.y1()),
                              toWidget(cornerX + line.x2(), cornerY + line.y2()));
+    }
+}
+
+/// Pixels masked by hand are framed white, those unmasked by hand black.
+void CcdImageView::drawMaskEdits(QPainter& painter) {
+    const int nx = document_.image()->nx;
+    const QRectF part = visibleCcd().adjusted(-1, -1, 1, 1);
+    painter.setBrush(Qt::NoBrush);
+    for (auto it = document_.maskEdits().constBegin(); it != document_.maskEdits().constEnd(); ++it) {
+        const int x = it.key() % nx;
+        const int y = it.key() / nx;
+        if (!part.contains(QPointF(x, y))) continue;
+        const QRectF box(toWidget(x - 0.5, y + 0.5), toWidget(x + 0.5, y - 0.5));
+        painter.setPen(QPen(it.value() ? Qt::black : Qt::white, 3.0));
+        painter.drawRect(box);
+        painter.setPen(QPen(it.value() ? Qt::white : Qt::black, 1.0));
+        painter.drawRect(box);
     }
 }
 

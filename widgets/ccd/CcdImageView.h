@@ -145,6 +145,7 @@ private:
     void drawPatch(QPainter& painter);
     void drawAmplifiers(QPainter& painter);
     void drawSpot(QPainter& painter);
+    void drawMaskEdits(QPainter& painter);
     void drawCursor(QPainter& painter);
     void drawLegend(QPainter& painter);
     void drawSentence(QPainter& painter);

@@ -53,6 +53,36 @@ QString shellQuoted(const QString& word) {
     return QLatin1Char('\'') + quoted.replace(QLatin1Char('\''), QStringLiteral("'\\''")) + QLatin1Char('\'');
 }
 
+/// Sets a model image to NaN where nothing was extracted: beside the spectra and beyond the wavelengths of a plan. Between them, where no
+/// light reaches, 0 is what the model says.
+void blankOutside(std::vector<float>& model, const Plan& plan, const Psf& psf, const TraceMap& traces, int nx, int ny) {
+    const WavelengthGrid& grid = plan.grid;
+    const double low = grid.wavelength(grid.pad) - 0.5 * grid.step();
+    const double high = grid.wavelength(grid.pad + grid.nwave - 1) + 0.5 * grid.step();
+    std::vector<double> first(static_cast<std::size_t>(psf.nspec));
+    std::vector<double> last(first.size());
+    for (int s = 0; s < psf.nspec; ++s) {
+        const bool extracted = s >= plan.specmin && s < plan.specmin + plan.nspec;
+        first[static_cast<std::size_t>(s)] = extracted ? psf.y(s, low) : 1.0;
+        last[static_cast<std::size_t>(s)] = extracted ? psf.y(s, high) : 0.0;
+    }
+    for (int y = 0; y < ny; ++y) {
+        int x = 0;
+        for (int s = 0; s < psf.nspec; ++s) {
+            const int end =
+                s + 1 == psf.nspec
+                    ? nx
+                    : std::clamp(
+                          static_cast<int>(std::lround(0.5 * (traces.columnAt(s, y) + traces.columnAt(s + 1, y)))), x,
+                          nx);
+            if (y < first[static_cast<std::size_t>(s)] || y > last[static_cast<std::size_t>(s)])
+                std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(y) * nx + x, end - x,
+                            std::numeric_limits<float>::quiet_NaN());
+            x = end;
+        }
+    }
+}
+
 bool maskedPixel(const CcdImage& image, std::size_t i) {
     if (!image.mask.empty() && (static_cast<std::uint32_t>(image.mask[i]) & ccdMaskedBits) != 0) return true;
     return !(image.ivar[i] > 0) || !std::isfinite(image.ivar[i]) || !std::isfinite(image.pixels[i]);
@@ -487,7 +517,7 @@ int ExtractionController::extract(Scope scope) {
     const QString runLabel = tr("run %1").arg(number);
 
     const auto work = [this, number, live, plan, psf = document_.psf(), pixels = document_.pixels(),
-                       image = document_.image(), edits = document_.maskEdits(),
+                       image = document_.image(), traces = document_.traces(), edits = document_.maskEdits(),
                        backendName = backendName_.toStdString(), threads = threads_,
                        label = runLabel](const std::stop_token& stop) -> QString {
         const std::unique_ptr<Backend> backend = factory_(backendName);
@@ -576,10 +606,7 @@ int ExtractionController::extract(Scope scope) {
         }
         auto model = std::make_shared<std::vector<float>>(
             paintModel(result.modelFlux, *psf, *plan, image->nx, image->ny, control));
-        // Spectra that were not asked for have no model: NaN there, as nothing is known.
-        if (plan->nspec < psf->nspec)
-            for (float& value : *model)
-                if (value == 0.0F) value = std::numeric_limits<float>::quiet_NaN();
+        blankOutside(*model, *plan, *psf, *traces, image->nx, image->ny);
         auto done = std::make_shared<const ExtractedFrame>(std::move(result.frame));
         auto ranges = std::make_shared<const std::vector<RangeRecord>>(timeline->records());
         QMetaObject::invokeMethod(

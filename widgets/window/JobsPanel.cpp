@@ -31,16 +31,16 @@ JobsPanel::JobsPanel(ExtractionController& controller, QWidget* parent)
     table_->setTabKeyNavigation(false);
     table_->verticalHeader()->setDefaultSectionSize(table_->fontMetrics().height() + 6);
     QHeaderView* const header = table_->horizontalHeader();
-    header->setStretchLastSection(true);
     header->setHighlightSections(false);
     header->setDefaultAlignment(Qt::AlignLeft | Qt::AlignVCenter);
     const QFontMetrics metrics(font());
     const auto width = [&](const char* text) { return metrics.horizontalAdvance(QString::fromLatin1(text)) + 18; };
     table_->setColumnWidth(JobsModel::Number, width("00000"));
-    table_->setColumnWidth(JobsModel::Title, width("patch: bundle 10, spectra 250-254, 6461.0-6500.2 A"));
     table_->setColumnWidth(JobsModel::State, width("cancelled"));
     table_->setColumnWidth(JobsModel::Progress, width("100 %"));
     table_->setColumnWidth(JobsModel::Time, width("10.0 s, 10.0 s left"));
+    header->setSectionResizeMode(JobsModel::Title, QHeaderView::Stretch);
+    table_->setColumnHidden(JobsModel::Message, true); // the log has it, and the tooltip
     log_->setReadOnly(true);
     log_->setMaximumBlockCount(5000);
     log_->setAccessibleName(tr("Log"));
