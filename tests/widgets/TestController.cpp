@@ -254,7 +254,7 @@ private Q_SLOTS:
         openAll();
         gate_->set(false);
         const int job = controller_->extract(ExtractionController::Scope::Frame);
-        QTRY_VERIFY_WITH_TIMEOUT(gate_->waiting.load() >= 1, patience);
+        QTRY_VERIFY_WITH_TIMEOUT(gate_->waiting.load() >= 1 && document_->frame(), patience);
         QVERIFY(controller_->isRunning(job));
         controller_->cancel(job);
         gate_->set(true);
