@@ -249,6 +249,8 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     map_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
     map_->setMinimumContentsLength(8);
 
+    // What does not fit is cut at the right end, not squeezed everywhere.
+    for (QComboBox* box : {layer_, cuts_, scaling_, map_, fadeLayer_}) box->setMinimumWidth(box->sizeHint().width());
     auto* controls = new QWidget(this);
     auto* row = new QHBoxLayout(controls);
     row->setContentsMargins(6, 4, 6, 2);
