@@ -1,3 +1,5 @@
+#include "core/analysis/TruthSpectra.h"
+#include "core/base/Error.h"
 #include "core/cpu/CpuBackend.h"
 #include "core/engine/Engine.h"
 #include "core/image/CcdImage.h"
@@ -427,6 +429,36 @@ private Q_SLOTS:
         const std::vector<double> seams = patchSeams(*input.plan);
         QCOMPARE(static_cast<int>(seams.size()), input.plan->nsteps - 1);
         QVERIFY(std::abs(seams[0] - (input.plan->grid.wmin + 14.5 * input.plan->grid.dw)) < 1e-9);
+    }
+
+    void theTruthIsThatOfItsOwnFiber() {
+        // xflux itself as the truth, in a file whose first row is spectrum 1: convolved with R it is the flux.
+        const PatchInput input = exposure_->extract();
+        const PatchDetail& d = *input.detail;
+        const auto nwave = static_cast<std::size_t>(d.patch.bins.count());
+        TruthSpectra truth;
+        truth.specmin = 1;
+        truth.path = "truth.fits";
+        constexpr std::size_t beyond = 15; // dark wavelengths on both sides, for the interpolation
+        for (int bin = d.patch.bins.first - 15; bin < d.patch.bins.last + 15; ++bin)
+            truth.wavelength.push_back(input.plan->grid.wavelength(bin));
+        truth.flux = Array2<double>(2, nwave + 2 * beyond);
+        for (std::size_t row = 0; row < 2; ++row)
+            for (std::size_t i = 0; i < nwave; ++i)
+                truth.flux(row, beyond + i) = d.xflux(row + 1, i) / input.plan->grid.step();
+        QVERIFY(curveOfTruth(truth, d, *input.plan, 0).empty());
+        const SpectrumCurve curve = curveOfTruth(truth, d, *input.plan, 2);
+        QCOMPARE(curve.size(), nwave);
+        QVERIFY(std::isnan(curve.flux[0]));
+        const std::size_t middle = nwave / 2;
+        QVERIFY(std::isfinite(curve.flux[middle]));
+        QVERIFY(std::abs(curve.flux[middle] / (d.flux(2, middle) / input.plan->grid.step()) - 1) < 1e-6);
+        // By fiber number, and not at all where the file does not say.
+        truth.specmin.reset();
+        QVERIFY_EXCEPTION_THROWN(static_cast<void>(curveOfTruth(truth, d, *input.plan, 2, 1002)), Error);
+        truth.fiber = {1001, 1002};
+        QCOMPARE(curveOfTruth(truth, d, *input.plan, 2, 1002).flux[middle], curve.flux[middle]);
+        QVERIFY(curveOfTruth(truth, d, *input.plan, 2, 1005).empty());
     }
 
     void surfacesAreDrawnOrSayWhyNot() {

@@ -1,6 +1,7 @@
 #include "widgets/spectrum/SpectrumData.h"
 
 #include "core/analysis/CompareFrames.h"
+#include "core/base/Error.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Physics.h"
 #include "core/engine/Plan.h"
@@ -12,6 +13,24 @@
 #include <utility>
 
 namespace patchlight::widgets {
+
+namespace {
+
+/// Row of a truth that is a spectrum's; -1 where it holds none. @throws Error where it does not say
+int truthRow(const TruthSpectra& truth, int spectrum, std::optional<std::int64_t> fiber) {
+    if (truth.specmin) {
+        const int row = spectrum - *truth.specmin;
+        return row >= 0 && row < static_cast<int>(truth.flux.rows()) ? row : -1;
+    }
+    if (!truth.fiber.empty() && fiber) {
+        const auto found = std::find(truth.fiber.begin(), truth.fiber.end(), *fiber);
+        return found == truth.fiber.end() ? -1 : static_cast<int>(found - truth.fiber.begin());
+    }
+    throw Error("the truth " + truth.path +
+                " does not say which spectra it holds (SPECMIN, FIBERMIN or a column FIBER)");
+}
+
+} // namespace
 
 double SpectrumCurve::edge(std::size_t i) const {
     const std::size_t n = wavelength.size();
@@ -94,9 +113,14 @@ SpectrumCurve curveOfPatch(const PatchDetail& detail, const Plan& plan, int spec
 SpectrumCurve curveOfTruth(const TruthSpectra& truth, const ExtractedFrame& frame, std::size_t row) {
     SpectrumCurve out;
     out.spectrum = frame.specmin + static_cast<int>(row);
-    const int first = truth.specmin.value_or(0);
-    const int at = out.spectrum - first;
-    if (at < 0 || at >= static_cast<int>(truth.flux.rows()) || frame.nwave() < 2) return out;
+    std::optional<std::int64_t> fiber;
+    if (frame.fibermap && frame.fibermap->rowCount == frame.nspec() && frame.fibermap->hasColumn("FIBER"))
+        fiber = frame.fibermap->integers("FIBER")[row];
+    else
+        fiber = frame.header.integer("FIBERMIN").value_or(frame.specmin) + static_cast<std::int64_t>(row);
+    const bool oneByOne = !truth.specmin && truth.fiber.empty() && truth.flux.rows() == frame.nspec();
+    const int at = oneByOne ? static_cast<int>(row) : truthRow(truth, out.spectrum, fiber);
+    if (at < 0 || frame.nwave() < 2) return out;
     out.label = QStringLiteral("truth of fiber %1").arg(out.spectrum);
     // The truth is what the CCD sees, the frame's wavelengths are corrected for the Earth's motion.
     const double factor = frame.header.number("HELIOCOR").value_or(1.0);
@@ -114,14 +138,14 @@ SpectrumCurve curveOfTruth(const TruthSpectra& truth, const ExtractedFrame& fram
     return out;
 }
 
-SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail, const Plan& plan, int spectrum) {
+SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail, const Plan& plan, int spectrum,
+                           std::optional<std::int64_t> fiber) {
     SpectrumCurve out;
     out.spectrum = spectrum;
-    const int at = spectrum - truth.specmin.value_or(0);
+    const int at = truthRow(truth, spectrum, fiber);
     const Patch& patch = detail.patch;
     const int nwave = patch.bins.count();
-    if (at < 0 || at >= static_cast<int>(truth.flux.rows()) || nwave < 2 || !patch.spectra.contains(spectrum))
-        return out;
+    if (at < 0 || nwave < 2 || !patch.spectra.contains(spectrum)) return out;
     out.label = QStringLiteral("truth of fiber %1").arg(spectrum);
     std::vector<double> grid;
     for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
@@ -136,10 +160,16 @@ SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail,
     const auto ends = static_cast<std::size_t>(std::max(0, plan.ndiag));
     for (std::size_t i = ends; i + ends < n; ++i) {
         double sum = 0;
+        double unknown = 0;
         for (std::size_t j = 0; j < n; ++j) {
             const double r = detail.resolution(first + i, first + j);
-            if (r != 0) sum += r * onGrid[j];
+            if (std::isfinite(onGrid[j]))
+                sum += r * onGrid[j];
+            else
+                unknown += std::abs(r);
         }
+        // Beyond the truth's wavelengths its light is not known; R's far wings reach there, but carry next to nothing.
+        if (unknown > 1e-5) continue;
         out.flux[i] = sum;
     }
     out.xflux = std::move(onGrid);

@@ -3,6 +3,7 @@
 #include <QString>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace patchlight {
@@ -54,6 +55,7 @@ struct SpectrumData {
     std::vector<SpectrumCurve> spectra;
     std::vector<SpectrumOverlay> overlays;
     std::vector<double> seams; ///< wavelengths between two patches, Angstrom
+    QString note;              ///< what could not be shown, and why; a sentence or empty
 };
 
 /// A row of an extracted frame.
@@ -63,13 +65,16 @@ struct SpectrumData {
 [[nodiscard]] SpectrumCurve curveOfPatch(const PatchDetail& detail, const Plan& plan, int spectrum);
 
 /// The truth of a frame's row, on the frame's grid and convolved with its resolution, so that flux minus it is noise; NaN in the first
-/// and last ndiag bins, where the stored resolution is not enough. Empty where the truth does not hold that spectrum. @throws Error where the grids do not meet
+/// and last ndiag bins, where the stored resolution is not enough. Rows of the truth are found by its SPECMIN, else by fiber number, else
+/// one by one where it has as many as the frame. Empty where the truth does not hold that spectrum.
+/// @throws Error where the truth does not say which spectra it holds, or the grids do not meet
 [[nodiscard]] SpectrumCurve curveOfTruth(const TruthSpectra& truth, const ExtractedFrame& frame, std::size_t row);
 
 /// The truth of a spectrum of a patch, convolved with the patch's own resolution; NaN in the first and last ndiag bins, which light from
-/// beyond the patch reaches. Empty where the truth does not hold that spectrum. @throws Error where the grids do not meet
+/// beyond the patch reaches. Empty where the truth does not hold that spectrum. @param fiber  its fiber number, where it is known
+/// @throws Error where the truth does not say which spectra it holds, or the grids do not meet
 [[nodiscard]] SpectrumCurve curveOfTruth(const TruthSpectra& truth, const PatchDetail& detail, const Plan& plan,
-                                         int spectrum);
+                                         int spectrum, std::optional<std::int64_t> fiber = std::nullopt);
 
 /// Wavelengths half-way between the last bin of a patch and the first of the next, Angstrom, inside the frame's grid.
 [[nodiscard]] std::vector<double> patchSeams(const Plan& plan);

@@ -428,6 +428,11 @@ void SpectrumPlot::paintPlot(QPainter& painter, const QRectF& area, const PlotCo
     painter.setBrush(Qt::NoBrush);
     painter.drawRect(layout.main);
     paintLegend(painter, layout, colours);
+    if (!data_.note.isEmpty()) {
+        painter.setPen(colours.text);
+        painter.drawText(layout.main.adjusted(8, 4, -8, -4), Qt::AlignLeft | Qt::AlignBottom | Qt::TextWordWrap,
+                         data_.note);
+    }
     if (!layout.residual.isEmpty()) paintResidual(painter, layout, colours);
 }
 
@@ -616,8 +621,10 @@ void SpectrumPlot::paintAxes(QPainter& painter, const Layout& layout, const Plot
     const bool numbers = lanes <= 1 || laneHeight > 3.5 * line;
     QString text = settings_.perBin ? tr("flux (electron / bin)") : tr("flux (electron / Å)");
     if (!numbers)
-        text = tr("fiber; each lane %1 to %2 %3")
-                   .arg(number(view_.y.low, 3), number(view_.y.high, 3), settings_.perBin ? tr("e/bin") : tr("e/Å"));
+        text = layout.main.height() < 20 * line ? tr("fiber")
+                                                : tr("fiber; each lane %1 to %2 %3")
+                                                      .arg(number(view_.y.low, 3), number(view_.y.high, 3),
+                                                           settings_.perBin ? tr("e/bin") : tr("e/Å"));
     painter.drawText(QRectF(-0.5 * layout.main.height(), 0, layout.main.height(), line), Qt::AlignCenter,
                      metrics.elidedText(text, Qt::ElideRight, layout.main.height()));
     painter.restore();

@@ -3,6 +3,8 @@
 #include "core/analysis/TruthSpectra.h"
 #include "core/engine/PatchResult.h"
 #include "core/frame/ExtractedFrame.h"
+#include "core/image/CcdImage.h"
+#include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
 #include "widgets/patch/PatchImages.h"
@@ -19,6 +21,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace patchlight::widgets {
 
@@ -57,11 +60,20 @@ template <class MakeCurve> void addTruth(SpectrumData& data, const MakeCurve& ma
         try {
             SpectrumCurve truth = makeCurve(curve.spectrum);
             if (!truth.empty()) overlay.curves.push_back(std::move(truth));
-        } catch (const std::exception&) {
-            return; // grids that do not meet: no truth to show here
+        } catch (const std::exception& error) {
+            data.note = QObject::tr("No truth here: %1").arg(QString::fromUtf8(error.what()));
+            return;
         }
     }
     if (!overlay.curves.empty()) data.overlays.push_back(std::move(overlay));
+}
+
+/// Fiber number of a spectrum, as the image's fibermap has it.
+std::optional<std::int64_t> fiberNumber(const CcdImage* image, const Psf& psf, int spectrum) {
+    if (image != nullptr && image->fibermap && image->fibermap->hasColumn("FIBER") &&
+        static_cast<int>(image->fibermap->rowCount) == psf.nspec)
+        return image->fibermap->integers("FIBER")[static_cast<std::size_t>(spectrum)];
+    return psf.fibermin + spectrum;
 }
 
 } // namespace
@@ -345,7 +357,10 @@ SpectrumData LinkedViews::patchData(int spectrum) const {
     addFrame(data, SpectrumOverlay::Kind::Frame, document_.frame().label, document_.frame());
     addFrame(data, SpectrumOverlay::Kind::Frame, document_.secondFrame().label, document_.secondFrame());
     if (document_.truth())
-        addTruth(data, [&](int s) { return curveOfTruth(*document_.truth(), *run.detail, *run.plan, s); });
+        addTruth(data, [&](int s) {
+            return curveOfTruth(*document_.truth(), *run.detail, *run.plan, s,
+                                fiberNumber(document_.image().get(), *run.psf, s));
+        });
     data.seams = patchSeams(*run.plan);
     return data;
 }
