@@ -193,7 +193,10 @@ int main(int argc, char** argv) {
         window.restoreGeometry(settings.value(QStringLiteral("geometry")).toByteArray());
         window.restoreState(settings.value(QStringLiteral("layout")).toByteArray(), 1);
     }
-    if (width > 0) window.resize(width, height);
+    if (width > 0) {
+        window.resize(width, height);
+        window.balance();
+    }
     if (arguments.dark || (!arguments.screenshot.empty() && !arguments.light)) window.setDark(true);
     if (arguments.light) window.setDark(false);
     window.controller().setBackendName(QString::fromStdString(arguments.backend));

@@ -849,9 +849,10 @@ void CcdImageView::drawAmplifiers(QPainter& painter) {
         painter.setPen(QPen(amplifierColor, 1.0));
         painter.drawRect(box);
         const QRectF inside = box.intersected(QRectF(rect()));
-        if (!inside.isEmpty())
-            drawLabel(painter, inside.topRight() + QPointF(-6, 24), tr("amplifier %1").arg(QLatin1Char(amplifier)),
-                      amplifierColor, Qt::AlignRight | Qt::AlignTop);
+        const QString name = tr("amplifier %1").arg(QLatin1Char(amplifier));
+        if (inside.width() > QFontMetricsF(painter.font()).horizontalAdvance(name) + 16)
+            drawLabel(painter, inside.topRight() + QPointF(-6, 24), name, amplifierColor,
+                      Qt::AlignRight | Qt::AlignTop);
     }
 }
 

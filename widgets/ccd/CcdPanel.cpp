@@ -14,6 +14,7 @@
 #include <QPainter>
 #include <QSignalBlocker>
 #include <QSlider>
+#include <QToolBar>
 #include <QVBoxLayout>
 
 #include <cmath>
@@ -30,6 +31,7 @@ QString number(double value) {
 /// A label in front of its control, in one piece, so that both wrap together.
 QWidget* labelled(const QString& text, QWidget* control, QWidget* parent) {
     auto* box = new QWidget(parent);
+    box->setSizePolicy(QSizePolicy::Maximum, QSizePolicy::Preferred);
     auto* layout = new QHBoxLayout(box);
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(4);
@@ -249,22 +251,18 @@ CcdPanel::CcdPanel(Document& document, QWidget* parent)
     map_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
     map_->setMinimumContentsLength(8);
 
-    // What does not fit is cut at the right end, not squeezed everywhere.
-    for (QComboBox* box : {layer_, cuts_, scaling_, map_, fadeLayer_}) box->setMinimumWidth(box->sizeHint().width());
-    auto* controls = new QWidget(this);
-    auto* row = new QHBoxLayout(controls);
-    row->setContentsMargins(6, 4, 6, 2);
-    row->setSpacing(8);
-    row->addWidget(labelled(tr("Layer"), layer_, controls));
-    row->addWidget(labelled(tr("Cuts"), cuts_, controls));
-    row->addWidget(low_);
-    row->addWidget(labelled(tr("to"), high_, controls));
-    row->addWidget(scaling_);
-    row->addWidget(map_);
-    row->addWidget(invert_);
-    row->addStretch(1);
-    // Narrow windows cut the row at its right end instead of growing.
-    controls->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Fixed);
+    // A tool bar, so that what does not fit into a narrow window is behind its arrow.
+    auto* controls = new QToolBar(this);
+    controls->setMovable(false);
+    controls->setAccessibleName(tr("Controls of the CCD view"));
+    controls->layout()->setSpacing(6);
+    controls->addWidget(labelled(tr("Layer"), layer_, controls));
+    controls->addWidget(labelled(tr("Cuts"), cuts_, controls));
+    controls->addWidget(low_);
+    controls->addWidget(labelled(tr("to"), high_, controls));
+    controls->addWidget(scaling_);
+    controls->addWidget(map_);
+    controls->addWidget(invert_);
 
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);

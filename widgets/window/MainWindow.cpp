@@ -183,8 +183,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     patchDock->raise();
     spectrumDock->raise();
     resize(1600, 1000);
-    resizeDocks({patchDock}, {720}, Qt::Horizontal);
-    resizeDocks({spectrumDock}, {330}, Qt::Vertical);
+    balance();
     connect(views_, &LinkedViews::neighbourRequested, this, &MainWindow::walk);
     connect(views_, &LinkedViews::placeChosen, this, &MainWindow::follow);
     defaultLayout_ = saveState(stateVersion);
@@ -278,12 +277,18 @@ QDockWidget* MainWindow::dock(const QString& name) const {
     return nullptr;
 }
 
+void MainWindow::balance() {
+    resizeDocks({dock(QStringLiteral("patch"))}, {width() * 45 / 100}, Qt::Horizontal);
+    resizeDocks({dock(QStringLiteral("spectrum"))}, {height() / 3}, Qt::Vertical);
+}
+
 void MainWindow::resetLayout() {
     for (QDockWidget* dock : docks_) {
         dock->setFloating(false);
         dock->setVisible(true);
     }
     restoreState(defaultLayout_, stateVersion);
+    balance();
 }
 
 // --- actions --------------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ public:
                          QDockWidget* beside = nullptr, const QString& keys = {});
     [[nodiscard]] QDockWidget* dock(const QString& name) const;
     void resetLayout();
+    /// Gives the docks their share of the window's present size.
+    void balance();
 
     /// Opens files; what goes wrong is shown, and the window stays as it was. @returns the job's number
     int openFiles(const QStringList& paths);
