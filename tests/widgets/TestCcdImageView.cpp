@@ -1,4 +1,5 @@
 #include "core/image/CcdImage.h"
+#include "tests/support/TestSupport.h"
 #include "tests/widgets/WindowSupport.h"
 #include "widgets/ccd/CcdPanel.h"
 #include "widgets/ccd/ColorMap.h"
@@ -316,6 +317,75 @@ private Q_SLOTS:
         QCOMPARE(panel.readout().text(QStringLiteral("fiber")), QString::number(hover.spectrum));
         const float value = image_->pixels[static_cast<std::size_t>(test::cosmicY * image_->nx + test::cosmicX)];
         QCOMPARE(panel.readout().text(QStringLiteral("value")), QString::number(static_cast<double>(value), 'g', 6));
+    }
+
+    void picturesAreAsTheyWere_data() {
+        QTest::addColumn<int>("layer");
+        QTest::addColumn<double>("zoom");
+        QTest::addColumn<QList<int>>("overlays");
+        QTest::newRow("image") << static_cast<int>(Layer::Image) << 2.0
+                               << QList<int>{static_cast<int>(Overlay::MaskBits)};
+        QTest::newRow("mask") << static_cast<int>(Layer::Mask) << 1.0 << QList<int>{};
+        QTest::newRow("grid") << static_cast<int>(Layer::Ivar) << 1.5
+                              << QList<int>{static_cast<int>(Overlay::PatchGrid),
+                                            static_cast<int>(Overlay::CursorCross)};
+    }
+    /// Against pictures of the repository, without text. PATCHLIGHT_WRITE_BASELINES=1 writes them anew: look at them before committing.
+    void picturesAreAsTheyWere() {
+        QFETCH(const int, layer);
+        QFETCH(const double, zoom);
+        QFETCH(const QList<int>, overlays);
+        Document document;
+        fill(document);
+        document.setCursor(document.cursorAtPixel(60, 100));
+        CcdImageView view(document);
+        view.resize(240, 200);
+        QPalette palette = view.palette();
+        palette.setColor(QPalette::Window, QColor(43, 45, 48));
+        view.setPalette(palette);
+        for (int i = 0; i < overlayCount; ++i) view.setOverlay(static_cast<Overlay>(i), overlays.contains(i));
+        view.setLayer(static_cast<Layer>(layer));
+        view.setView({60, 100, zoom});
+        QImage shot = view.grab().toImage().convertToFormat(QImage::Format_RGB32);
+        if (shot.size() != QSize(240, 200)) QSKIP("the screen's scale is not 1");
+        // The legend of the mask bits is text: left out.
+        for (int y = 120; y < 200; ++y)
+            for (int x = 110; x < 240; ++x) shot.setPixel(x, y, qRgb(0, 0, 0));
+        const QString path = test::sourceFile(
+            QStringLiteral("tests/widgets/baselines/ccd-%1.png").arg(QLatin1String(QTest::currentDataTag())));
+        if (qEnvironmentVariableIsSet("PATCHLIGHT_WRITE_BASELINES")) QVERIFY(shot.save(path));
+        const QImage expected = QImage(path).convertToFormat(QImage::Format_RGB32);
+        QVERIFY2(!expected.isNull(), qPrintable(path));
+        QCOMPARE(expected.size(), shot.size());
+        double sum = 0;
+        int far = 0;
+        for (int y = 0; y < shot.height(); ++y)
+            for (int x = 0; x < shot.width(); ++x) {
+                const QColor a = shot.pixelColor(x, y);
+                const QColor b = expected.pixelColor(x, y);
+                const int d = std::max(
+                    {std::abs(a.red() - b.red()), std::abs(a.green() - b.green()), std::abs(a.blue() - b.blue())});
+                sum += d;
+                far += d > 24;
+            }
+        const double pixels = 240.0 * 200.0;
+        QVERIFY2(sum / pixels < 1.0, qPrintable(QString::number(sum / pixels)));
+        QVERIFY2(far / pixels < 0.005, qPrintable(QString::number(far / pixels)));
+    }
+
+    void liveModeExtractsAllTheWay() {
+        Document document;
+        fill(document);
+        CcdImageView view(document);
+        view.resize(600, 500);
+        view.setView({60, 100, 4.0});
+        QSignalSpy asked(&view, &CcdImageView::patchRequested);
+        drag(view, Qt::LeftButton, {300, 250}, {340, 150});
+        QCOMPARE(asked.count(), 1); // the click alone
+        view.setLive(true);
+        drag(view, Qt::LeftButton, {300, 250}, {340, 150});
+        QCOMPARE(asked.count(), 3);
+        QVERIFY(std::abs(document.cursor().y - view.toCcd({340, 150}).y()) < 1e-9);
     }
 
     void overlaysAreDrawnWithoutTrouble() {
