@@ -180,6 +180,16 @@ int main(int argc, char** argv) {
         return 2;
     }
 
+    // Qt would end the program with a message of its own library; pictures need no display.
+    if (!qEnvironmentVariableIsSet("QT_QPA_PLATFORM") && !qEnvironmentVariableIsSet("DISPLAY") &&
+        !qEnvironmentVariableIsSet("WAYLAND_DISPLAY")) {
+        if (arguments.screenshot.empty()) {
+            std::fprintf(stderr, "patchlight-gui: there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); "
+                                 "--screenshot works without one, so does xvfb-run\n");
+            return 1;
+        }
+        qputenv("QT_QPA_PLATFORM", "offscreen");
+    }
     QApplication::setApplicationName(QStringLiteral("patchlight-gui"));
     QApplication::setOrganizationName(QStringLiteral("patchlight"));
     QApplication::setApplicationVersion(QString::fromStdString(std::string(version())));
