@@ -14,6 +14,13 @@
 #include <new>
 #include <string>
 
+#include <malloc.h>
+
+extern "C" {
+// OpenBLAS's own, where that is the LAPACK; weak, so that any will do.
+[[gnu::weak]] int blas_thread_shutdown_();
+}
+
 namespace {
 
 /// Lines of the log go to stderr, so that stdout holds results only.
@@ -28,8 +35,28 @@ int fail(int code, const char* message) {
     return code;
 }
 
+/// Lets the program keep memory that it gives back, for what it allocates next: an image's mask becomes part of the frame. glibc would give large
+/// blocks to the system and pay for their pages again.
+void keepFreedMemory() {
+#ifdef __GLIBC__
+    constexpr int large = 1 << 30;
+    (void)mallopt(M_MMAP_THRESHOLD, large);
+    (void)mallopt(M_TRIM_THRESHOLD, large);
+#endif
+}
+
+/// OpenBLAS starts a thread for every core when it is loaded, and they spin for some 40 ms in the way of those that read the image. None of them is
+/// ever used: LAPACK is called by each thread for itself.
+void endThreadsOfBlas() {
+    // With too little memory for their buffers they would not end; see addressSpaceIsLimited().
+    if (blas_thread_shutdown_ != nullptr && !patchlight::commands::addressSpaceIsLimited())
+        (void)blas_thread_shutdown_();
+}
+
 int run(int argc, char** argv) {
     using namespace patchlight;
+    keepFreedMemory();
+    endThreadsOfBlas();
     setUpLog();
 
     CLI::App app{"Extracts one-dimensional spectra from the CCD frames of fiber spectrographs by spectro-perfectionism",

@@ -8,7 +8,10 @@
 #include <QTemporaryDir>
 #include <QtTest>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <random>
 
@@ -179,7 +182,7 @@ void TestGzip::bothWaysReadTheSame() {
     for (std::size_t i = 0; i < pixels; ++i) values[i] = static_cast<float>(i) * 0.37F;
     const std::string image = hdu(imageCards(true, -32, {1000, 300}, "A"), bigEndian(values));
     // So many zeros that the file shrinks more than 64 times: a stream.
-    const std::string zeros = hdu(imageCards(false, 8, {100'000'000}, "ZEROS"), std::string(100'000'000, '\0'));
+    const std::string zeros = hdu(imageCards(false, 8, {90'000'000}, "ZEROS"), std::string(90'000'000, '\0'));
     const std::string other = hdu(imageCards(false, 8, {5}, "LAST"), "hello");
     QVERIFY(inflated(gzip(image + other)).has_value());
     save(file("whole.fits.gz"), gzip(image + other));
@@ -235,12 +238,12 @@ void TestGzip::damagedFiles() {
 }
 
 void TestGzip::bombs() {
-    // 300 MB of zeros in 300 kB, which are no FITS file: refused after the first bytes, whatever they would inflate to.
-    const std::string zeros(300'000'000, '\0');
+    // 60 MB of zeros in 60 kB, which are no FITS file: refused after the first bytes, whatever they would inflate to.
+    const std::string zeros(60'000'000, '\0');
     save(file("bomb.fits.gz"), gzip(zeros));
-    // A FITS file that says it has 200 MB, all in an HDU that nobody wants.
+    // A FITS file that says it has 60 MB, all in an HDU that nobody wants.
     save(file("unwanted.fits.gz"), gzip(hdu(imageCards(true, 8, {3}, "A"), "abc") +
-                                        hdu(imageCards(false, 8, {200'000'000}, "B"), std::string(200'000'000, '\0'))));
+                                        hdu(imageCards(false, 8, {60'000'000}, "B"), std::string(60'000'000, '\0'))));
     const auto peak = [] {
         rusage usage = {};
         getrusage(RUSAGE_SELF, &usage);
@@ -297,9 +300,9 @@ void TestGzip::threadsDoNotMatter() {
         QCOMPARE(narrow[17], std::numeric_limits<float>::infinity());
         QCOMPARE(narrow[18], -std::numeric_limits<float>::infinity());
         QVERIFY(std::isnan(narrow[19]));
-        for (std::size_t i = 20; i < pixels; ++i) QCOMPARE(narrow[i], floats[i]);
+        QVERIFY(std::equal(narrow.begin() + 20, narrow.end(), floats.begin() + 20));
         const std::vector<double> widened = read<double>(fits, fits.require("F"));
-        for (std::size_t i = 0; i < pixels; ++i) QCOMPARE(widened[i], static_cast<double>(floats[i]));
+        QVERIFY(std::equal(widened.begin(), widened.end(), floats.begin(), floats.end()));
     }
     // CFITSIO, which inflates .gz files itself, and its check sums.
     QVERIFY(sameBits(cfitsio::pixels<float>(file(name), 1), floats));
