@@ -4,7 +4,9 @@
 #include "core/cpu/BandKernels.h"
 #include "core/cpu/FastPath.h"
 #include "core/cpu/PatchSolver.h"
+#include "core/cpu/SeamlessPath.h"
 #include "core/cpu/SpotTile.h"
+#include "core/engine/Seamless.h"
 
 #include <algorithm>
 #include <memory>
@@ -24,6 +26,7 @@ struct Workspace {
     SpotTile tile;
     PatchSolver solver;
     FastPath fast;
+    SeamlessPath seamless;
 };
 
 /// Workspaces that no frame uses at the moment: the next frame takes them, so that their memory is touched for the first time once.
@@ -72,6 +75,13 @@ public:
                               plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
         const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
         const NamedRange range(input_.timeline, "batch", tags);
+        if (plan.options.method == Method::Seamless) {
+            if (options_.exact)
+                solveBundleExactly(batch, work, output);
+            else
+                work.seamless.run(input_, batch, output, options_.bounds, work.solver, work.tile);
+            return;
+        }
         if (!options_.exact && plan.options.decorrelate == Decorrelate::Signal) {
             work.fast.run(input_, batch, output, options_.bounds, work.solver, work.tile);
             return;
@@ -85,8 +95,9 @@ public:
                 work.solver.solve(input_, work.tile, plan.patch(sub, step), &output, nullptr);
     }
 
-    [[nodiscard]] PatchDetail inspect(const Patch& patch) override {
+    [[nodiscard]] PatchDetail inspect(const Patch& asked) override {
         const Plan& plan = *input_.plan;
+        const Patch patch = plan.options.method == Method::Seamless ? seamless::contextPatch(plan, asked) : asked;
         Workspace& work = *workspaces_.front();
         const NamedRange range(input_.timeline, "patch",
                                {plan.subbundles[static_cast<std::size_t>(patch.subbundle)].bundle, patch.step, 1});
@@ -100,6 +111,20 @@ public:
     }
 
 private:
+    /// The reference of the seamless method: the bundle as one patch.
+    void solveBundleExactly(const Batch& batch, Workspace& work, const FrameOutput& output) {
+        const Plan& plan = *input_.plan;
+        const Patch bundle = seamless::bundlePatch(plan, batch.subbundles.first);
+        work.tile.evaluate(input_.psf, plan.grid, bundle.spectra, bundle.bins, plan.options.psfTail);
+        work.solver.solve(input_, work.tile, bundle, &output, nullptr);
+        if (output.reports == nullptr) return;
+        const IndexRange subbundles = seamless::subbundlesOfBundle(plan, batch.subbundles.first);
+        for (int sub = subbundles.first; sub < subbundles.last; ++sub)
+            for (int step = 0; step < plan.nsteps; ++step)
+                output.reports[static_cast<std::size_t>(sub) * static_cast<std::size_t>(plan.nsteps) +
+                               static_cast<std::size_t>(step)] = work.solver.report();
+    }
+
     FrameInput input_;
     CpuOptions options_;
     std::shared_ptr<WorkspacePool> pool_;

@@ -2,6 +2,7 @@
 
 #include "core/base/Timeline.h"
 #include "core/engine/Physics.h"
+#include "core/engine/Seamless.h"
 #include "core/frame/ExtractedFrame.h"
 
 #include <algorithm>
@@ -39,7 +40,9 @@ void PatchSolver::solve(const FrameInput& input, const SpotTile& tile, const Pat
     nspec_ = patch.spectra.count();
     nwave_ = patch.bins.count();
     ndiag_ = plan.ndiag;
-    window_ = patchWindow(input.psf, patch, tile.corners(), plan.options.pixpadFrac, input.ccd.nx, input.ccd.ny);
+    window_ = plan.options.method == Method::Seamless
+                  ? seamless::partWindow(input.psf, plan, patch, tile.corners(), input.ccd.nx, input.ccd.ny)
+                  : patchWindow(input.psf, patch, tile.corners(), plan.options.pixpadFrac, input.ccd.nx, input.ccd.ny);
     denseResolution_ = nullptr;
     const std::size_t n = size(nspec_) * size(nwave_);
     const RangeTags tags{plan.subbundles[size(patch.subbundle)].bundle, patch.step, 1};
@@ -186,9 +189,12 @@ PatchSolver::Outcome PatchSolver::decorrelate(const FrameInput& input, double re
     const Plan& plan = *input.plan;
     const RangeTags tags{plan.subbundles[size(patch_.subbundle)].bundle, patch_.step, 1};
     const std::size_t n = size(nspec_) * size(nwave_);
-    const double minweight = minimumWeight(*std::max_element(fluxweight_.begin(), fluxweight_.end()));
+    if (plan.options.method == Method::Seamless)
+        seamless::localMinimumWeights(plan, patch_, fluxweight_, minweight_);
+    else
+        minweight_.assign(n, minimumWeight(*std::max_element(fluxweight_.begin(), fluxweight_.end())));
     prior_.resize(n);
-    for (std::size_t i = 0; i < n; ++i) prior_[i] = priorDiagonal(fluxweight_[i], minweight, regularize);
+    for (std::size_t i = 0; i < n; ++i) prior_[i] = priorDiagonal(fluxweight_[i], minweight_[i], regularize);
 
     {
         const NamedRange range(input.timeline, "deconvolution", tags);

@@ -27,6 +27,10 @@ public:
     /// where that is.
     void solve(const FrameInput& input, const SpotTile& tile, const Patch& patch, const FrameOutput* output,
                PatchDetail* detail);
+    /// Of the last patch solved.
+    [[nodiscard]] const PatchReport& report() const { return report_; }
+    /// Deconvolved flux of the last patch, [nspec][nwave].
+    [[nodiscard]] const std::vector<double>& xflux() const { return xflux_; }
 
 private:
     enum class Outcome { Solved, NotPositive };
@@ -74,6 +78,7 @@ private:
     std::vector<double> model_, chi2_, counted_; ///< [window y][window x]
     int ndiag_ = 0;
     SymmetricEigen eigen_;
+    std::vector<double> minweight_;                  ///< work: of each bin
     std::vector<double>* denseResolution_ = nullptr; ///< where `detail` wants R
 };
 

@@ -833,7 +833,7 @@ void traces(const double* coeff, int ncoeff, const double domain[2], IndexRange 
 } // namespace
 
 bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                      int ccdRows) {
+                      IndexRange ccdRows) {
     corners_.spectra = spectra;
     corners_.bins = bins;
     stampX_ = psf.stampX();
@@ -849,7 +849,7 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
         wavelength[static_cast<std::size_t>(bin - bins.first)] = grid.wavelength(bin);
     traces(psf.coeffX, psf.ncoeffX, psf.domainX, spectra, wavelength, x_.data());
     traces(psf.coeffY, psf.ncoeffY, psf.domainY, spectra, wavelength, y_.data());
-    rows_ = {ccdRows, 0};
+    rows_ = {ccdRows.last, ccdRows.first};
     for (int s = spectra.first; s < spectra.last; ++s) {
         for (int bin = bins.first; bin < bins.last; ++bin) {
             const std::size_t i = corners_.index(s, bin);
@@ -860,7 +860,7 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
             rows_.last = std::max(rows_.last, corners_.y[i] + stampY_);
         }
     }
-    rows_ = {std::max(0, rows_.first), std::min(ccdRows, rows_.last)};
+    rows_ = {std::max(ccdRows.first, rows_.first), std::min(ccdRows.last, rows_.last)};
     if (rows_.empty()) rows_ = {0, 0};
 
     const std::size_t rowCount = static_cast<std::size_t>(spectra.count()) * static_cast<std::size_t>(rows_.count());

@@ -21,7 +21,12 @@ public:
 
     /// Where the spots lie. @return false where the layout does not fit: more than 8 bins on a row, or traces that turn back
     [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                              int ccdRows);
+                              int ccdRows) {
+        return locate(psf, grid, spectra, bins, IndexRange{0, ccdRows});
+    }
+    /// The same for some of the CCD's rows: what lies on others is left out.
+    [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
+                              IndexRange ccdRows);
     /// Evaluates the spots; call after locate().
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
 

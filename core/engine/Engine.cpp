@@ -95,8 +95,8 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
     result.reports.resize(static_cast<std::size_t>(plan.patchCount()));
 
     const FrameInput input{ccd, psf.view(), &plan, control.timeline};
-    const std::vector<Batch> batches =
-        makeBatches(plan, control.batchSteps > 0 ? control.batchSteps : backend.batchSteps(plan));
+    const int steps = control.batchSteps > 0 ? control.batchSteps : backend.batchSteps(plan);
+    const std::vector<Batch> batches = makeBatches(plan, plan.options.method == Method::Seamless ? plan.nsteps : steps);
     const std::unique_ptr<FrameJob> job = backend.begin(input, threadCount(control));
     const FrameOutput output{&result.frame, &result.modelFlux, result.reports.data()};
 

@@ -25,7 +25,7 @@ struct Progress {
 /// How to run, as opposed to what to compute: nothing here changes a result.
 struct RunControl {
     int threads = 0;    ///< 0: all cores
-    int batchSteps = 0; ///< wavelength steps a batch; 0: the backend's choice
+    int batchSteps = 0; ///< wavelength steps a batch; 0: the backend's choice (the seamless method takes all)
     std::stop_token stop;
     std::function<void(const Progress&)> progress;
     Timeline* timeline = nullptr;

@@ -159,6 +159,10 @@ std::vector<OptionSpec> makeTable() {
         integerOption("specmin", 's', "SPECMIN", "", "first spectrum to extract, zero-based", "0", &O::specmin, 0));
     table.push_back(integerOption("nspec", 'n', "", "spectra", "number of spectra to extract; 0: all from specmin on",
                                   "all", &O::nspec, 0));
+    table.push_back(choiceOption<Method>(
+        "method", "METHOD",
+        "patches: overlapping patches, as DESI's pipeline; seamless: the exact solution of each whole bundle",
+        {"patches", "seamless"}, &O::method));
     table.push_back(realOption("regularize", 'r', "REGULARI", "",
                                "regularisation added to the diagonal of iCov as its square", "0", &O::regularize, 0,
                                unbounded));
@@ -228,6 +232,9 @@ void validate(const ExtractionOptions& options) {
         throw UsageError(fmt::format("--nsubbundles: {} parts cannot be cut from a bundle of {} spectra "
                                      "(--bundlesize); at most {} would be right",
                                      options.nsubbundles, options.bundlesize, options.bundlesize));
+    if (options.method == Method::Seamless && options.decorrelate == Decorrelate::Noise)
+        throw UsageError("--decorrelate: noise is decorrelated over a patch, and --method seamless has none; "
+                         "--decorrelate signal or --method patches would be right");
     constexpr int mostSpectra = 10000;
     constexpr int mostBins = 100000;
     if (options.bundlesize > mostSpectra)

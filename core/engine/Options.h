@@ -24,6 +24,12 @@ enum class Decorrelate {
     Noise,  ///< Q = iCov^(1/2) over the whole patch, eqs 10-13
 };
 
+/// How a bundle is divided.
+enum class Method {
+    Patches,  ///< into overlapping patches, of which the cores are kept, as DESI's pipeline does
+    Seamless, ///< not at all: the exact solution of the whole bundle
+};
+
 /// What the model image is painted with.
 enum class ModelFlux {
     Deconvolved, ///< core xflux: data - model is noise
@@ -36,6 +42,7 @@ struct ExtractionOptions {
     std::optional<WavelengthRange> wavelength; ///< default: the PSF's domain in steps of 0.8 Angstrom
     int specmin = 0;
     int nspec = 0; ///< 0: all from specmin on
+    Method method = Method::Patches;
     double regularize = 0.0;
     int bundlesize = 25;
     int nsubbundles = 5;

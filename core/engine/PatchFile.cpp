@@ -46,7 +46,7 @@ void writePatchFile(const std::string& path, const PatchDetail& detail, const Pl
              "first wavelength, padding included [Angstrom]");
     keys.set("DW", plan.grid.dw, "wavelength step [Angstrom]");
     keys.set("NWAVE", patch.bins.count(), "wavelengths, padding included");
-    keys.set("WAVEPAD", plan.grid.pad, "wavelengths of padding at each end");
+    keys.set("WAVEPAD", patch.coreBins.first - patch.bins.first, "wavelengths of padding below");
     keys.set("NCOREWAV", patch.coreBins.count(), "core wavelengths");
     keys.set("NKEEPWAV", patch.keepBins.count(), "core wavelengths that the frame keeps");
     keys.set("XMIN", detail.window.x.first, "first column of the pixel window");

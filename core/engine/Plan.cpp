@@ -87,7 +87,9 @@ Plan makePlan(const Psf& psf, const ExtractionOptions& options, double barycentr
             sub.bundle = bundle;
             sub.core = {start, start + size};
             sub.padded = {std::max(first, start - 1), std::min(last, start + size + 1)};
-            if (sub.core.first < wanted.last && sub.core.last > wanted.first) plan.subbundles.push_back(sub);
+            // The seamless method solves a bundle as a whole, whatever was asked for.
+            const IndexRange needed = options.method == Method::Seamless ? IndexRange{first, last} : sub.core;
+            if (needed.first < wanted.last && needed.last > wanted.first) plan.subbundles.push_back(sub);
             start += size;
         }
         first = last;
@@ -132,36 +134,29 @@ std::vector<Batch> makeBatches(const Plan& plan, int steps) {
     return batches;
 }
 
+IndexRange RowExtent::window(double pixpadFrac, int ny) const {
+    const int low = padded_.first + static_cast<int>((core_.first - padded_.first) * (1.0 - pixpadFrac));
+    const int high =
+        padded_.first + static_cast<int>((core_.last - padded_.first) + (padded_.last - core_.last) * pixpadFrac);
+    return {std::max(0, low), std::min(ny, high)};
+}
+
 PixelWindow patchWindow(const PsfView& psf, const Patch& patch, const SpotCorners& corners, double pixpadFrac, int nx,
                         int ny) {
-    constexpr int largest = std::numeric_limits<int>::max();
-    constexpr int smallest = std::numeric_limits<int>::min();
-    int xmin = largest;
-    int xmax = smallest;
-    int ypadmin = largest;
-    int ypadmax = smallest;
-    int ymin = largest;
-    int ymax = smallest;
+    int xmin = std::numeric_limits<int>::max();
+    int xmax = std::numeric_limits<int>::min();
+    RowExtent rows;
     for (int spectrum = patch.spectra.first; spectrum < patch.spectra.last; ++spectrum) {
         for (int bin = patch.bins.first; bin < patch.bins.last; ++bin) {
             const std::size_t i = corners.index(spectrum, bin);
-            const int x = corners.x[i];
-            const int y = corners.y[i];
-            xmin = std::min(xmin, x);
-            xmax = std::max(xmax, x + psf.stampX());
-            ypadmin = std::min(ypadmin, y);
-            ypadmax = std::max(ypadmax, y + psf.stampY());
-            if (patch.coreBins.contains(bin)) {
-                ymin = std::min(ymin, y);
-                ymax = std::max(ymax, y + psf.stampY());
-            }
+            xmin = std::min(xmin, corners.x[i]);
+            xmax = std::max(xmax, corners.x[i] + psf.stampX());
+            rows.add(corners.y[i], psf.stampY(), patch.coreBins.contains(bin));
         }
     }
-    const int ylo = ypadmin + static_cast<int>((ymin - ypadmin) * (1.0 - pixpadFrac));
-    const int yhi = ypadmin + static_cast<int>((ymax - ypadmin) + (ypadmax - ymax) * pixpadFrac);
     PixelWindow window;
     window.x = {std::max(0, xmin), std::min(nx, xmax)};
-    window.y = {std::max(0, ylo), std::min(ny, yhi)};
+    window.y = rows.window(pixpadFrac, ny);
     return window;
 }
 

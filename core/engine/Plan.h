@@ -3,6 +3,8 @@
 #include "core/engine/Options.h"
 #include "core/psf/PsfView.h"
 
+#include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace patchlight {
@@ -93,7 +95,8 @@ struct Plan {
     int nsteps = 0;  ///< patches along wavelength
     int ndiag = 0;   ///< diagonals of the resolution kept each side: HSIZEY
     double psferr = 0;
-    std::vector<Subbundle> subbundles; ///< those that hold a spectrum asked for, in order
+    std::vector<Subbundle>
+        subbundles; ///< those that hold a spectrum asked for (seamless: those of its bundle), in order
 
     [[nodiscard]] int patchCount() const { return static_cast<int>(subbundles.size()) * nsteps; }
     [[nodiscard]] Patch patch(int subbundle, int step) const;
@@ -111,6 +114,26 @@ struct Plan {
 
 /// Cuts the plan into batches of at most `steps` wavelength steps.
 [[nodiscard]] std::vector<Batch> makeBatches(const Plan& plan, int steps);
+
+/// The CCD rows of a patch's spots, and the window that follows from them (docs/method.md, "Pixel window").
+class RowExtent {
+public:
+    /// Adds a spot. @param corner its first row; @param core true for one of the core wavelengths
+    void add(int corner, int rows, bool core) {
+        padded_.first = std::min(padded_.first, corner);
+        padded_.last = std::max(padded_.last, corner + rows);
+        if (!core) return;
+        core_.first = std::min(core_.first, corner);
+        core_.last = std::max(core_.last, corner + rows);
+    }
+    /// Rows of the window, trimmed to a CCD of ny rows.
+    [[nodiscard]] IndexRange window(double pixpadFrac, int ny) const;
+
+private:
+    static constexpr IndexRange none{std::numeric_limits<int>::max(), std::numeric_limits<int>::min()};
+    IndexRange padded_ = none;
+    IndexRange core_ = none;
+};
 
 /// Corners of the spots of a range of spectra x bins.
 struct SpotCorners {

@@ -554,6 +554,7 @@ class Options(Base):
                 ('PPADFRAC', 0.0, ('--pixpad-frac', 0)), ('PSFERR', 0.03, ('--psferr', 0.03)), ('DECORREL', 'noise', ('--decorrelate', 'noise')),
                 ('DECORREL', 'noise', ('--decorrelate-fibers',)), ('NOSCORES', True, ('--no-scores',)), ('NOTAIL', True, ('--no-psf-tail',)),
                 ('BARYCORR', True, ('--barycentric-correction',)), ('MODFLUX', 'reconvolved', ('--model-flux', 'reconvolved')),
+                ('METHOD', 'seamless', ('--method', 'seamless')), ('METHOD', 'patches', ()),
                 ('EXTRBACK', 'cpu', ('--no-gpu',)), ('EXTRBACK', 'cpu', ('--backend', 'cpu'))):
             with self.subTest(arguments=arguments):
                 self.assertEqual(self.header(*QUICK, *arguments).get(key), value)
@@ -590,7 +591,7 @@ class Options(Base):
         code, out, err = run('extract', '--help')
         self.assertEqual((code, err), (0, ''))
         for name in ('-i,--input', '-p,--psf', '-o,--output', '-m,--model', '-f,--fibermap', '-w,--wavelength', '-s,--specmin', '-n,--nspec', '-r,--regularize',
-                     '--bundlesize', '--nsubbundles', '--nwavestep', '--wavepad ', '--wavepad-frac', '--pixpad-frac', '--psferr', '--decorrelate ', '--no-psf-tail',
+                     '--method', '--bundlesize', '--nsubbundles', '--nwavestep', '--wavepad ', '--wavepad-frac', '--pixpad-frac', '--psferr', '--decorrelate ', '--no-psf-tail',
                      '--model-flux', '--barycentric-correction', '--no-scores', '--backend', '--threads', '--trace', '-v,--verbose', '--use-gpu', '--no-gpu',
                      '--decorrelate-fibers', '--mpi', '--no-mpi', '--use-specter', '--async-io', '--ranks-per-bundle'):
             self.assertIn(name, out)
@@ -799,7 +800,7 @@ class BadInput(Base):
     def test_nonsense_options(self):
         for arguments in (('--bundlesize', 0), ('--bundlesize', -5), ('--bundlesize', 'many'), ('--bundlesize', 2.5), ('--bundlesize', 99999999999), ('--nsubbundles', 0),
                           ('--nsubbundles', 6), ('--nwavestep', 0), ('--wavepad', -1), ('--wavepad-frac', -0.1), ('--pixpad-frac', 2), ('--pixpad-frac', 'nan'),
-                          ('--psferr', -1), ('--regularize', -1), ('--regularize', 'nan'), ('--decorrelate', 'both'), ('--model-flux', 'x'), ('--specmin', -1),
+                          ('--psferr', -1), ('--regularize', -1), ('--regularize', 'nan'), ('--decorrelate', 'both'), ('--method', 'seams'), ('--model-flux', 'x'), ('--specmin', -1),
                           ('--specmin', NSPEC), ('--nspec', -1), ('--nspec', NSPEC + 1), ('--nspec', 2147483647), ('--threads', -1), ('--threads', 'all'),
                           ('--backend', 'abacus'), ('--loglevel', 'loud'), ('--unknown',)):
             with self.subTest(arguments=arguments):

@@ -23,6 +23,27 @@ struct NaiveResult {
     Eigen::VectorXd model; ///< window, row-major
 };
 
+/// fluxweight below which a bin gets the prior: 1e-4 of the largest of the patch; for the seamless method of the largest within half a padded patch,
+/// over the padded spectra of the bin's subbundle.
+inline Eigen::VectorXd naiveMinimumWeights(const Plan& plan, const Patch& patch, const Eigen::VectorXd& fluxweight) {
+    const int nwave = patch.bins.count();
+    Eigen::VectorXd out = Eigen::VectorXd::Constant(fluxweight.size(), 1e-4 * fluxweight.maxCoeff());
+    if (plan.options.method != Method::Seamless) return out;
+    const int half = (plan.options.nwavestep + 2 * plan.grid.pad) / 2;
+    for (int s = patch.spectra.first; s < patch.spectra.last; ++s)
+        for (int i = 0; i < nwave; ++i) {
+            double largest = 0;
+            for (const Subbundle& sub : plan.subbundles)
+                if (sub.core.contains(s))
+                    for (int t = sub.padded.first; t < sub.padded.last; ++t)
+                        for (int j = std::max(0, i - half); j <= std::min(nwave - 1, i + half); ++j)
+                            if (patch.spectra.contains(t))
+                                largest = std::max(largest, fluxweight[(t - patch.spectra.first) * nwave + j]);
+            out[(s - patch.spectra.first) * nwave + i] = 1e-4 * largest;
+        }
+    return out;
+}
+
 /// Bin index ispec * nwave + iwave over padded spectra and bins.
 inline NaiveResult naivePatch(const CcdView& ccd, const PsfView& psf, const Plan& plan, const Patch& patch,
                               double regularize) {
@@ -92,9 +113,10 @@ inline NaiveResult naivePatch(const CcdView& ccd, const PsfView& psf, const Plan
     out.icov = a.transpose() * weight.asDiagonal() * a;
     out.y = a.transpose() * weight.cwiseProduct(pixel);
     out.fluxweight = a.transpose() * weight;
-    const double minweight = npix > 0 ? 1e-4 * out.fluxweight.maxCoeff() : 0.0;
+    const Eigen::VectorXd minweight =
+        npix > 0 ? naiveMinimumWeights(plan, patch, out.fluxweight) : Eigen::VectorXd(Eigen::VectorXd::Zero(n));
     for (int i = 0; i < n; ++i) {
-        const double alpha = out.fluxweight[i] < minweight ? minweight - out.fluxweight[i] : regularize;
+        const double alpha = out.fluxweight[i] < minweight[i] ? minweight[i] - out.fluxweight[i] : regularize;
         out.icov(i, i) += alpha * alpha + 1e-15;
     }
     const bool empty = npix == 0 || out.fluxweight.maxCoeff() <= 0;

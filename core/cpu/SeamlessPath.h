@@ -1,0 +1,129 @@
+#pragma once
+
+#include "core/cpu/FastPath.h"
+#include "core/cpu/PatchSolver.h"
+#include "core/cpu/SeamlessSolver.h"
+#include "core/cpu/SpotRows.h"
+#include "core/cpu/SymmetricEigen.h"
+#include "core/engine/Backend.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace patchlight {
+
+/// Extracts whole bundles without patches (docs/method.md, "The seamless method"). One thread's workspace.
+///
+///  1. spots and sums over pixels, chunk by chunk;
+///  2. segments of all wavelengths side by side in vector lanes: elimination of spectra (SeamlessSolver);
+///  3. deconvolved flux of the whole bundle, refined until the residual of the normal equations is as small as is promised;
+///  4. Q of each spectrum and segment, checked for each spectrum and patch (of which the bundle is now only seen to consist);
+///  5. where that check fails: Q of that spectrum and patch anew, with a wider band and more context, or with dense blocks;
+///  6. quality, chunk by chunk.
+class SeamlessPath {
+public:
+    /// Extracts the whole bundle of a batch and writes the batch's patches (Decorrelate::Signal only).
+    void run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
+             PatchSolver& exact, SpotTile& tile);
+
+private:
+    /// Spots and sums of some wavelengths: `bins` is what it is asked for, its spots reach further on both sides.
+    struct Chunk {
+        IndexRange bins;
+        SpotRows spots;
+        PairSums sums;
+    };
+    /// Wavelengths that are solved in one lane.
+    struct Segment {
+        IndexRange core; ///< bins that are kept
+        int first = 0;   ///< bin of the lane's index 0; may lie before the bundle's first
+        IndexRange spectra;
+    };
+    /// A spectrum of a patch whose Q is computed anew.
+    struct Waiting {
+        int spectrum = 0;
+        int step = 0;
+        std::uint32_t reasons = 0;
+        bool seam = false; ///< two segments disagree about it
+        bool far = false;  ///< it is coupled with more than its next neighbours
+    };
+
+    /// What is known of the error of a spectrum's Q in a patch.
+    struct Check {
+        double condition = 0; ///< bound; 0: none
+        double error = 0;     ///< relative, of Q
+        double flux = 0;      ///< sigma, of xflux' residual
+        double snr = 0;       ///< of the brightest bin
+        double farError = 0;  ///< the part of `error` that is due to second neighbours
+        double farFlux = 0;   ///< sigma, what they do to xflux
+    };
+
+    [[nodiscard]] bool locate(const FrameInput& input);
+    void collectSums(const Plan& plan);
+    void makeSegments(const Plan& plan);
+    [[nodiscard]] std::span<const Segment> segmentsOf(std::size_t group) const;
+    void gather(SeamlessSolver& solver, std::span<const Segment> segments, int nspec, int n) const;
+    void repair(const FrameInput& input, int round);
+    void deconvolve(const ErrorBounds& bounds);
+    void decorrelate(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
+                     std::vector<Waiting>& waiting);
+    void solveWithAllNeighbours(const FrameInput& input, const FrameOutput& output, PatchSolver& exact, SpotTile& tile,
+                                std::vector<Waiting>& waiting);
+    void decorrelateAnew(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
+                         std::vector<Waiting>& waiting);
+    void decorrelateExactly(const FrameInput& input, const FrameOutput& output, const Segment& segment, int n, int lane,
+                            const std::vector<Waiting>& spectra);
+    [[nodiscard]] Check examine(const SeamlessSolver& solver, const Segment& segment, int n, int lane, int spectrum,
+                                IndexRange bins) const;
+    void closeEnds(const Segment& segment, int n, std::size_t lane);
+    void measure(const FrameInput& input, const FrameOutput& output);
+    void solveExactly(const FrameInput& input, const FrameOutput& output, PatchSolver& exact, SpotTile& tile) const;
+    /// PatchStatus bits: why a result may not be kept; 0: it may.
+    [[nodiscard]] static std::uint32_t judge(const Check& check, const ErrorBounds& bounds);
+    /// True where second neighbours matter.
+    [[nodiscard]] static bool isFar(const Check& check, const ErrorBounds& bounds);
+    void note(const Plan& plan, int spectrum, int step, const Check& check, std::uint32_t status);
+    [[nodiscard]] PatchReport& reportOf(const Plan& plan, int spectrum, int step);
+    /// Flux, ivar and resolution of some bins, from accessors of Q by bin.
+    template <class Access>
+    void writeBins(const FrameInput& input, const FrameOutput& output, int spectrum, IndexRange bins,
+                   const Access& access) const;
+
+    [[nodiscard]] std::size_t flat(int spectrum, int bin) const {
+        return static_cast<std::size_t>(spectrum - bundle_.spectra.first) *
+                   static_cast<std::size_t>(bundle_.bins.count()) +
+               static_cast<std::size_t>(bin);
+    }
+    /// True where a bin takes part in the solution.
+    [[nodiscard]] bool lit(int spectrum, int bin) const {
+        return fluxweight_[flat(spectrum, bin)] != 0.0 && failed_[flat(spectrum, bin)] == 0;
+    }
+    [[nodiscard]] const Chunk& chunkOf(int bin) const;
+    /// The segment that a bin's xflux is taken from.
+    [[nodiscard]] std::size_t owner(int bin) const;
+
+    Patch bundle_;
+    std::vector<std::unique_ptr<Chunk>> chunks_; ///< those of the largest bundle so far
+    std::size_t chunkCount_ = 0;
+    int reach_ = 0; ///< largest distance in bins at which spots of neighbouring spectra share a row
+    std::vector<Segment> segments_;
+    int context_ = 0;
+    int segmentBins_ = 0;                                            ///< of a lane, context included
+    std::vector<std::unique_ptr<SeamlessSolver>> groups_;            ///< of as many segments as there are lanes
+    std::vector<double> fluxweight_, minweight_, prior_, y_, xflux_; ///< [spectra][bins]
+    std::vector<double> second_;                                     ///< [spectra][bins], PairSums::second
+    std::vector<double> residual_;     ///< [spectra][bins], y - A xflux before the last update
+    double remaining_ = 1;             ///< share of it that is left after that
+    std::vector<char> failed_;         ///< [spectra][bins], no pivot even with regularisation
+    std::vector<PatchReport> reports_; ///< [subbundles of the bundle][steps]
+    std::vector<int> subbundleOf_;     ///< of each spectrum, index into reports_
+    std::vector<double> seams_;        ///< [segments][spectra][4]
+    AlignedBuffer laneSide_;
+    std::unique_ptr<SeamlessSolver> wide_;
+    SymmetricEigen eigen_;
+    std::vector<double> model_, chi2_, counted_; ///< a row of pixels
+};
+
+} // namespace patchlight

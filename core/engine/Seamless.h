@@ -1,0 +1,40 @@
+#pragma once
+
+#include "core/engine/Plan.h"
+
+#include <vector>
+
+/// The seamless method (docs/method.md): one solution for a whole bundle, whose patches are only views of it.
+namespace patchlight::seamless {
+
+/// Bins on both sides that a single patch is solved with, so that what lies further away does not matter: Q changes by less than 1e-9 over so many, and
+/// flux by what light there leaks over.
+inline constexpr int contextBins = 56;
+/// Spectra on both sides that a single patch is solved with, for the same reason.
+inline constexpr int contextSpectra = 3;
+
+/// The subbundles of the plan that are in one bundle with `subbundle`.
+[[nodiscard]] IndexRange subbundlesOfBundle(const Plan& plan, int subbundle);
+
+/// The whole bundle as one patch: all its spectra and all wavelengths, padded at both ends as the first and the last patch are.
+/// What the seamless method solves is this patch, with the prior of localMinimumWeights.
+[[nodiscard]] Patch bundlePatch(const Plan& plan, int subbundle);
+
+/// A patch with as much around it as its results feel: `bins` and contextSpectra more on each side, where the bundle has them.
+[[nodiscard]] Patch contextPatch(const Plan& plan, const Patch& patch, int bins = contextBins);
+
+/// CCD rows of the bundle's pixel window, by the rule of patchWindow; traces run one way, so that the first and the last bins have the outermost rows.
+[[nodiscard]] IndexRange bundleRows(const PsfView& psf, const Plan& plan, int subbundle, int ny);
+
+/// Pixel window of a part of a bundle: all rows that its spots touch, as far as they are the bundle's. (A patch's own window leaves the outermost bins of
+/// its padding without pixels, because of the light beyond; here that light is known.)
+[[nodiscard]] PixelWindow partWindow(const PsfView& psf, const Plan& plan, const Patch& part,
+                                     const SpotCorners& corners, int nx, int ny);
+
+/// fluxweight below which a bin gets the weak flux = 0 prior: minimumWeight() of the largest fluxweight within half a padded patch of the bin,
+/// over the (padded) spectra of its subbundle, so that the prior means what it means in a patch.
+/// @param fluxweight [spectra][bins] of `region`; @param minweight the same shape, filled here
+void localMinimumWeights(const Plan& plan, const Patch& region, const std::vector<double>& fluxweight,
+                         std::vector<double>& minweight);
+
+} // namespace patchlight::seamless
