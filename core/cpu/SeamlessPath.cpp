@@ -58,12 +58,17 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
     }
     for (std::size_t c = 0; c < chunkCount_; ++c) {
         Chunk& chunk = *chunks_[c];
-        {
-            const NamedRange range(input.timeline, "spots", tags);
-            chunk.spots.evaluate(input.psf, plan.grid, plan.options.psfTail);
+        // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
+        chunk.spots.startEvaluation();
+        chunk.sums.start(chunk.spots);
+        for (int group = chunk.spots.firstGroup(); group < chunk.spots.bins().last; group += SpotRows::binSlots) {
+            {
+                const NamedRange range(input.timeline, "spots", tags);
+                chunk.spots.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
+            }
+            const NamedRange range(input.timeline, "normal equations", tags);
+            chunk.sums.accumulate(chunk.spots, input.ccd, chunk.spots.rowsReady(group));
         }
-        const NamedRange range(input.timeline, "normal equations", tags);
-        chunk.sums.accumulate(chunk.spots, input.ccd);
     }
     collectSums(plan);
     failed_.assign(bins, 0);
