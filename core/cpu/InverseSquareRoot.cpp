@@ -94,7 +94,8 @@ const std::vector<InverseSquareRoot>& inverseSquareRootLadder() {
     static const std::vector<InverseSquareRoot> ladder = [] {
         std::vector<InverseSquareRoot> rungs;
         for (const double kappa : {300.0, 700.0, 2000.0, 6000.0, 2e4, 1e5, 1e6, 1e7, 1e9}) {
-            int poles = 8;
+            int poles =
+                rungs.empty() ? 8 : static_cast<int>(rungs.back().pole.size()); // never fewer than the rung before
             while (poles < 64) {
                 InverseSquareRoot f = InverseSquareRoot::make(kappa, poles);
                 if (f.error <= inverseSquareRootError(kappa)) {

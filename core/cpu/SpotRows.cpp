@@ -409,7 +409,7 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
                                                       3 * (std::max(widest, tallest) + 1) + widest * tallest);
     double* stamp = spots.work.require(need);
     double* work = stamp + static_cast<std::size_t>(widest * tallest * lanes);
-    const bool lastGroup = group0 + SpotRows::binSlots >= bins.last;
+    const int ready = spots.rowsReady(group0);
 
     for (int spectrum = spots.spectra().first; spectrum < spots.spectra().last; ++spectrum) {
         for (int part = 0; part < parts; ++part) {
@@ -485,8 +485,8 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
                 }
                 touched = std::max(touched, std::min(row1, rows.last));
             }
-            if (lastGroup)
-                for (; touched < rows.last; ++touched) fill(touched);
+            // Rows that others may use now, where these slots have no light.
+            for (; touched < ready; ++touched) fill(touched);
         }
     }
 }
