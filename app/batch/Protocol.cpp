@@ -60,13 +60,19 @@ static_assert(std::is_trivially_copyable_v<PatchReport>);
 
 /// Subbundles of the whole plan that lie in a range of spectra.
 IndexRange subbundlesOf(const Plan& whole, IndexRange spectra) {
+    // The seamless method solves whole bundles, and reports on all of their subbundles whatever was asked for.
+    const bool seamless = whole.options.method == Method::Seamless;
+    const int bundlesize = whole.options.bundlesize;
     IndexRange found{0, 0};
     bool any = false;
     for (int i = 0; i < static_cast<int>(whole.subbundles.size()); ++i) {
         const Subbundle& sub = whole.subbundles[static_cast<std::size_t>(i)];
         const int first = std::max(sub.core.first, whole.specmin);
         const int last = std::min(sub.core.last, whole.specmin + whole.nspec);
-        if (first < spectra.first || last > spectra.last || last <= first) continue;
+        const bool inside =
+            seamless ? sub.bundle >= spectra.first / bundlesize && sub.bundle <= (spectra.last - 1) / bundlesize
+                     : first >= spectra.first && last <= spectra.last && last > first;
+        if (!inside || spectra.empty()) continue;
         if (!any) found.first = i;
         found.last = i + 1;
         any = true;
@@ -197,7 +203,8 @@ IndexRange partSpectra(const Plan& plan, int part, int parts) {
     // Where each unit begins: bundles where every part gets one, else subbundles.
     std::vector<int> starts;
     const int end = plan.specmin + plan.nspec;
-    for (int pass = 0; pass < 2; ++pass) {
+    const int passes = plan.options.method == Method::Seamless ? 1 : 2; // seamless solves whole bundles
+    for (int pass = 0; pass < passes; ++pass) {
         starts.clear();
         int bundle = -1;
         for (const Subbundle& sub : plan.subbundles) {

@@ -103,8 +103,8 @@ void unpack(const std::string& bytes, TaskResult& result);
 void unpack(const std::string& bytes, WorkerInfo& info);
 void unpack(const std::string& bytes, Goodbye& goodbye);
 
-/// The spectra of part `part` of `parts` of a plan, [first, last): whole bundles where there are enough of them, else whole subbundles.
-/// Empty where there are more parts than subbundles.
+/// The spectra of part `part` of `parts` of a plan, [first, last): whole bundles where there are enough of them, else whole subbundles
+/// (--method seamless: always bundles). Empty where there are more parts than those.
 [[nodiscard]] IndexRange partSpectra(const Plan& plan, int part, int parts);
 
 /// Spectra of a part as bytes, and their place in the whole frame.

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include <malloc.h>
+
 namespace patchlight::commands {
 
 namespace {
@@ -114,6 +116,12 @@ void runBatch(BatchArguments& arguments) {
     arguments.job.threads = arguments.run.threads;
     arguments.job.command = commandLine();
     (void)std::signal(SIGUSR1, SIG_IGN); // until the job knows what to do with it
+#ifdef __GLIBC__
+    // Frames come and go on several threads: large blocks go back to the system, or the heap grows with every frame.
+    constexpr int large = 16 << 20;
+    (void)mallopt(M_MMAP_THRESHOLD, large);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 * large);
+#endif
     const std::unique_ptr<batch::Communicator> ranks = joinRanks(arguments.ranks);
     std::unique_ptr<batch::FolderWatch> watch;
     const auto list = [&] {

@@ -396,7 +396,8 @@ class Ranks(Base):
                 self.assertEqual(self.report()['machine']['ranks'], ranks)
 
     def test_shared_frames(self):
-        for ranks, options in ((2, ()), (3, ('--nsubbundles', '2')), (4, ('--nsubbundles', '1')), (4, ('-s', '1', '-n', '8'))):
+        for ranks, options in ((2, ()), (3, ('--nsubbundles', '2')), (4, ('--nsubbundles', '1')), (4, ('-s', '1', '-n', '8')),
+                               (2, ('--method', 'seamless')), (4, ('--method', 'seamless', '-s', '3', '-n', '4'))):
             with self.subTest(ranks=ranks, options=options):
                 self.setUp()
                 arguments = ('-i', './preproc-r0-00000000.fits', '-p', './psf.fits', *GRID, *options)
