@@ -6,11 +6,15 @@
 #include "core/psf/Psf.h"
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
+#include "widgets/spectrum/SpectrumPlot.h"
+#include "widgets/spectrum/SpectrumView.h"
+#include "widgets/window/LinkedViews.h"
 #include "widgets/window/MainWindow.h"
 
 #include <nlohmann/json.hpp>
 
 #include <QApplication>
+#include <QDockWidget>
 #include <QElapsedTimer>
 #include <QMouseEvent>
 #include <QSettings>
@@ -203,6 +207,19 @@ int main(int argc, char** argv) {
     result["frame_run"] = {{"seconds", static_cast<double>(timer.elapsed()) * 1e-3},
                            {"longest_wait_of_an_event_ms", longest},
                            {"click_median_ms", median(duringRun)}};
+    // The bundle of the cursor stacked, of the frame that has just been made.
+    window.dock(QStringLiteral("spectrum"))->raise();
+    window.linkedViews().setFibers(LinkedViews::Fibers::Bundle);
+    SpectrumPlot& plot = *window.linkedViews().spectrum()->plot();
+    const SpectrumPlot::View all = plot.view();
+    result["spectrum_stack"] = drawings(plot, frames, [&](int i) {
+        SpectrumPlot::View next = all;
+        next.x = {all.x.low + i, all.x.high + i};
+        plot.setView(next, false);
+    });
+    result["spectrum_stack"]["fibers"] = plot.data().spectra.size();
+    result["spectrum_stack"]["bins"] = plot.data().spectra.empty() ? 0 : plot.data().spectra[0].size();
+    result["spectrum_stack"]["size"] = {plot.width(), plot.height()};
     std::printf("%s\n", result.dump(2).c_str());
     return 0;
 }

@@ -318,12 +318,12 @@ SpectrumPlot::Layout SpectrumPlot::layoutFor(const QRectF& area) const {
     const double top = 1.5 * line;
     const double bottom = 2.7 * line;
     QRectF inside = area.adjusted(left, top, -right, -bottom);
-    const bool residual = settings_.residual && !data_.overlays.empty() && inside.height() > 12 * line;
+    const bool residual = settings_.residual && !data_.overlays.empty() && inside.height() > 7 * line;
     if (!residual) {
         out.main = inside;
         return out;
     }
-    const double height = std::max(4.0 * line, 0.24 * inside.height());
+    const double height = std::max(2.6 * line, 0.24 * inside.height());
     const double width = std::min(0.2 * inside.width(), 9.0 * line);
     out.main = QRectF(inside.left(), inside.top(), inside.width() - width, inside.height() - height - 0.5 * line);
     out.residual = QRectF(inside.left(), inside.bottom() - height, out.main.width(), height);

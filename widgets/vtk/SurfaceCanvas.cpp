@@ -224,8 +224,11 @@ void SurfaceCanvas::paintEvent(QPaintEvent* /*event*/) {
         const QRectF area(static_cast<double>(i) * width, 2, width, 1.2 * metrics.height());
         painter.drawText(area, Qt::AlignCenter, metrics.elidedText(surfaces_[i].title, Qt::ElideRight, width));
         const QRectF below(area.left(), height() - 1.3 * metrics.height(), width, 1.2 * metrics.height());
-        painter.drawText(below, Qt::AlignCenter,
-                         tr("height %1 to %2").arg(surfaces_[i].low, 0, 'g', 3).arg(surfaces_[i].high, 0, 'g', 3));
+        const auto number = [](double value) {
+            return std::abs(value) >= 100 && std::abs(value) < 1e5 ? QString::number(value, 'f', 0)
+                                                                   : QString::number(value, 'g', 3);
+        };
+        painter.drawText(below, Qt::AlignCenter, tr("%1 to %2").arg(number(surfaces_[i].low), number(surfaces_[i].high)));
         if (i > 0) {
             painter.setPen(colours.grid);
             painter.drawLine(QPointF(area.left(), 0), QPointF(area.left(), height()));

@@ -205,6 +205,21 @@ void LinkedViews::addActions(ActionList& actions) {
     };
     for (const Switch& s : switches)
         link(s.id, menu, s.text, s.keys, spectrum_->toggle(s.field), plot, s.field == &SpectrumSettings::errorBand);
+    const auto unit = [&](const char* id, const QString& text, const QString& keys, const QString& help,
+                          bool SpectrumSettings::*field) {
+        QAction* const action = actions.addToggle({QLatin1String(id), menu, text, keys, help, true, false, plot, false},
+                                                  [this, field](bool on) {
+                                                      SpectrumSettings settings = spectrum_->settings();
+                                                      settings.*field = on;
+                                                      spectrum_->setSettings(settings);
+                                                  });
+        connect(spectrum_, &SpectrumView::settingsChanged, action,
+                [this, action, field] { action->setChecked(spectrum_->settings().*field); });
+    };
+    unit("spectrum.nm", tr("Wavelengths in &nm"), QStringLiteral("N"), tr("Nanometres in place of Angstrom"),
+         &SpectrumSettings::nanometres);
+    unit("spectrum.perbin", tr("Flux per b&in"), QStringLiteral("U"), tr("Per bin in place of per Angstrom"),
+         &SpectrumSettings::perBin);
     actions.add({"spectrum.fibers", menu, tr("One fiber, subbundle, b&undle"), "F",
                  tr("The cursor's fiber, or those extracted with it stacked"), false, false, plot, true},
                 [this] { setFibers(static_cast<Fibers>((static_cast<int>(fibers_) + 1) % 3)); });
