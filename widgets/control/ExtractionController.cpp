@@ -407,8 +407,7 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
                                  : tr("%1: a model image needs its CCD image; open that first").arg(opened.modelPath),
                            true);
     }
-    for (const QString& path : opened.opened) 
-        Q_EMIT message(tr("opened %1").arg(QFileInfo(path).fileName()), false);
+    for (const QString& path : opened.opened) Q_EMIT message(tr("opened %1").arg(QFileInfo(path).fileName()), false);
 }
 
 int ExtractionController::reload() {

@@ -228,7 +228,8 @@ void SurfaceCanvas::paintEvent(QPaintEvent* /*event*/) {
             return std::abs(value) >= 100 && std::abs(value) < 1e5 ? QString::number(value, 'f', 0)
                                                                    : QString::number(value, 'g', 3);
         };
-        painter.drawText(below, Qt::AlignCenter, tr("%1 to %2").arg(number(surfaces_[i].low), number(surfaces_[i].high)));
+        painter.drawText(below, Qt::AlignCenter,
+                         tr("%1 to %2").arg(number(surfaces_[i].low), number(surfaces_[i].high)));
         if (i > 0) {
             painter.setPen(colours.grid);
             painter.drawLine(QPointF(area.left(), 0), QPointF(area.left(), height()));
