@@ -378,6 +378,7 @@ int ExtractionController::open(const QStringList& paths, bool asSecondFrame) {
 
 void ExtractionController::installOpened(int job, Opened& opened, bool asSecondFrame) {
     if (!isRunning(job)) return;
+    for (const QString& path : opened.opened) Q_EMIT message(tr("opened %1").arg(QFileInfo(path).fileName()), false);
     if (opened.image || opened.psf) {
         // What is running belongs to the old files.
         if (backgroundJob_ != 0) cancel(backgroundJob_);
@@ -386,6 +387,15 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     if (opened.image) document_.setImage(std::move(opened.image), std::move(opened.pixels));
     if (opened.psf) document_.setPsf(std::move(opened.psf), std::move(opened.traces));
     for (OpenFrame& frame : opened.frames) {
+        // Frames of gpu_specter do not say which spectra they hold.
+        const auto rows = static_cast<int>(frame.frame->nspec());
+        if (!frame.frame->header.has("SPECMIN") && document_.psf() && rows < document_.psf()->nspec)
+            Q_EMIT message(tr("%1 does not say which spectra it holds (no keyword SPECMIN): its %2 rows are taken for "
+                              "spectra 0 to %3")
+                               .arg(frame.path)
+                               .arg(rows)
+                               .arg(rows - 1),
+                           false);
         // Two frames at once: the second is there to compare with.
         if (asSecondFrame || (&frame != &opened.frames.front()))
             document_.setSecondFrame(std::move(frame));
@@ -407,7 +417,6 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
                                  : tr("%1: a model image needs its CCD image; open that first").arg(opened.modelPath),
                            true);
     }
-    for (const QString& path : opened.opened) Q_EMIT message(tr("opened %1").arg(QFileInfo(path).fileName()), false);
 }
 
 int ExtractionController::reload() {
