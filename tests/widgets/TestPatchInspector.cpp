@@ -358,6 +358,28 @@ private Q_SLOTS:
         QCOMPARE(edits.size(), 12);
     }
 
+    void aPixelWithoutWeightCannotBeUnmasked() {
+        PatchInput input = exposure_->extract();
+        auto image = std::make_shared<CcdImage>(*exposure_->image);
+        const PixelWindow& window = input.detail->window;
+        const int x = window.x.first + 12;
+        const int y = window.y.first + 12;
+        const int cosmic = y * image->nx + x;
+        const int dead = cosmic + 1;
+        image->mask[static_cast<std::size_t>(cosmic)] = 1 << 4;
+        image->ivar[static_cast<std::size_t>(dead)] = 0;
+        input.image = image;
+        PatchInspector view;
+        view.setPatch(input);
+        QVERIFY(view.images()->isMasked(x, y));
+        QVERIFY(view.images()->readout(x, y).contains(QStringLiteral("COSMIC")));
+        QVERIFY(view.images()->isMasked(x + 1, y));
+        view.setMaskEdits({{cosmic, false}, {dead, false}});
+        QVERIFY(!view.images()->isMasked(x, y));
+        QVERIFY(view.images()->isMasked(x + 1, y));
+        QVERIFY(view.images()->readout(x + 1, y).contains(QStringLiteral("cannot be unmasked")));
+    }
+
     void arrowsAskForNeighbours() {
         PatchInspector view;
         view.setPatch(exposure_->extract());

@@ -229,10 +229,11 @@ bool PatchImages::isMasked(int x, int y) const {
     // The image's own mask rather than the patch's: an edit that was just taken back shows before the patch is extracted anew.
     const CcdImage& image = *input_.image;
     const auto edit = editor_->edits().constFind(y * image.nx + x);
-    if (edit != editor_->edits().constEnd()) return *edit;
     const auto i = static_cast<std::size_t>(y) * static_cast<std::size_t>(image.nx) + static_cast<std::size_t>(x);
-    if (!image.mask.empty() && (static_cast<std::uint32_t>(image.mask[i]) & ccdMaskedBits) != 0) return true;
-    return !(image.ivar[i] > 0) || !std::isfinite(image.ivar[i]) || !std::isfinite(image.pixels[i]);
+    // A pixel without a weight of its own cannot be unmasked.
+    if (!(image.ivar[i] > 0) || !std::isfinite(image.ivar[i]) || !std::isfinite(image.pixels[i])) return true;
+    if (edit != editor_->edits().constEnd()) return *edit;
+    return !image.mask.empty() && (static_cast<std::uint32_t>(image.mask[i]) & ccdMaskedBits) != 0;
 }
 
 QString PatchImages::readout(int x, int y) const {
@@ -252,7 +253,10 @@ QString PatchImages::readout(int x, int y) const {
         const auto i =
             static_cast<std::size_t>(y) * static_cast<std::size_t>(input_.image->nx) + static_cast<std::size_t>(x);
         if (editor_->edits().contains(static_cast<int>(i)))
-            out += editor_->edits().value(static_cast<int>(i)) ? tr("   masked by hand") : tr("   unmasked by hand");
+            out += editor_->edits().value(static_cast<int>(i)) ? tr("   masked by hand")
+                   : isMasked(x, y)                            ? tr("   cannot be unmasked: it has no weight (ivar %1)")
+                                          .arg(static_cast<double>(input_.image->ivar[i]))
+                                    : tr("   unmasked by hand");
         else if (!input_.image->mask.empty() && input_.image->mask[i] != 0)
             out += tr("   mask %1")
                        .arg(QString::fromStdString(ccdMaskNames(static_cast<std::uint32_t>(input_.image->mask[i]))));
