@@ -160,6 +160,11 @@ CcdImageView::CcdImageView(Document& document, QWidget* parent)
         } else if (settings(Layer::Residual).cuts == Cuts::Fixed) {
             tableValid_[static_cast<std::size_t>(Layer::Residual)] = false;
         }
+        // The file's own layers do not show the model.
+        const auto showsModel = [](Layer layer) {
+            return layer == Layer::Model || layer == Layer::Residual || layer == Layer::Pull;
+        };
+        if (!showsModel(layer_) && !(fade_ > 0 && showsModel(fadeLayer_))) return;
         dirty();
         update();
     });
