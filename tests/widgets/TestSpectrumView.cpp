@@ -1,5 +1,6 @@
 #include "core/frame/SpecMask.h"
 #include "core/simulate/SkyLines.h"
+#include "tests/support/TestSupport.h"
 #include "widgets/plot/Axes.h"
 #include "widgets/plot/Colours.h"
 #include "widgets/plot/Steps.h"
@@ -533,6 +534,64 @@ private Q_SLOTS:
         const QRect area = view.plot()->mainArea().toRect();
         QVERIFY(count(image, area, QColor(25, 25, 28), 4) > area.width() * area.height() / 2);
         QVERIFY(count(image, area, plotColours(dark).series(0)) > 100);
+    }
+
+    void thePaneLooksAsItDid() {
+        // The pane without its labels, made small, so that fonts and single pixels do not matter; PATCHLIGHT_UPDATE_BASELINES=1 draws
+        // the baseline anew.
+        SpectrumCurve c = flat(3, 100.0, 120);
+        for (std::size_t i = 0; i < c.size(); ++i) {
+            const double x = static_cast<double>(i);
+            c.flux[i] = 100.0 + 20.0 * std::sin(0.1 * x) + (i == 60 ? 150.0 : 0.0);
+            c.ivar[i] = 0.02;
+        }
+        for (std::size_t i = 20; i < 30; ++i) c.mask[i] = 1U << 7;
+        c.padding.assign(c.size(), 0);
+        std::fill(c.padding.end() - 15, c.padding.end(), std::uint8_t(1));
+        SpectrumPlot view;
+        view.resize(900, 450);
+        QFont font(QStringLiteral("DejaVu Sans")); // margins and ticks follow the font
+        font.setPixelSize(13);
+        view.setFont(font);
+        QPalette light;
+        light.setColor(QPalette::Base, Qt::white);
+        light.setColor(QPalette::Text, Qt::black);
+        view.setPalette(light);
+        view.setData(dataOf({c}));
+        view.show();
+        const auto pane = [&] {
+            const QImage whole = view.grab().toImage();
+            const QRectF area = view.mainArea().adjusted(2, 2, -2, -2);
+            const double ratio = whole.devicePixelRatio();
+            QImage part = whole.copy(QRectF(area.topLeft() * ratio, area.size() * ratio).toRect());
+            part.setDevicePixelRatio(1);
+            return part.scaled(240, 120, Qt::IgnoreAspectRatio, Qt::SmoothTransformation)
+                .convertToFormat(QImage::Format_RGB32);
+        };
+        const auto difference = [](const QImage& a, const QImage& b) {
+            double sum = 0;
+            for (int y = 0; y < a.height(); ++y)
+                for (int x = 0; x < a.width(); ++x) {
+                    const QRgb p = a.pixel(x, y);
+                    const QRgb q = b.pixel(x, y);
+                    sum +=
+                        std::abs(qRed(p) - qRed(q)) + std::abs(qGreen(p) - qGreen(q)) + std::abs(qBlue(p) - qBlue(q));
+                }
+            return sum / (3.0 * a.width() * a.height());
+        };
+        const QString path = test::sourceFile(QStringLiteral("tests/widgets/baselines/spectrum.png"));
+        const QImage now = pane();
+        if (qEnvironmentVariableIsSet("PATCHLIGHT_UPDATE_BASELINES")) QVERIFY(now.save(path));
+        const QImage before = QImage(path).convertToFormat(QImage::Format_RGB32);
+        QVERIFY2(before.size() == now.size(), qPrintable(path));
+        constexpr double tolerance = 3.0; // of 255, mean over all pixels
+        const double same = difference(now, before);
+        QVERIFY2(same < tolerance, qPrintable(QString::number(same)));
+        // What a fault would look like: no shading of the masked bins.
+        SpectrumSettings s = view.settings();
+        s.shadedBits = 0;
+        view.setSettings(s);
+        QVERIFY(difference(pane(), before) > 1.5 * same + 0.5);
     }
 
     void aStackOf25FibersIsQuick() {
