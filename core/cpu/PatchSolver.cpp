@@ -9,6 +9,9 @@
 #include <cmath>
 #include <limits>
 
+#include <Eigen/Core>
+#include <Eigen/Eigenvalues>
+
 namespace patchlight {
 
 namespace {
@@ -532,43 +535,65 @@ void PatchSolver::fillDetail(const FrameInput& input, const SpotTile&, PatchDeta
     }
 }
 
+namespace {
+
+/// Largest eigenvalue of a symmetric operator of order n by Lanczos' method, to about a percent: `apply(x, y)` puts A x into y.
+template <class Apply> double largestEigenvalue(int n, const Apply& apply) {
+    constexpr int steps = 16;
+    const Eigen::Index order = n;
+    const Eigen::Index count = std::min<Eigen::Index>(steps, order);
+    Eigen::MatrixXd basis(order, count);
+    Eigen::VectorXd diagonal(count);
+    Eigen::VectorXd below(count);
+    Eigen::VectorXd next(order);
+    for (Eigen::Index i = 0; i < order; ++i)
+        basis(i, 0) = 1.0 + 0.5 * std::sin(1.7 * static_cast<double>(i)); // not orthogonal to anything likely
+    basis.col(0).normalize();
+    Eigen::Index taken = 0;
+    for (Eigen::Index k = 0; k < count; ++k) {
+        apply(basis.col(k).data(), next.data());
+        diagonal[k] = basis.col(k).dot(next);
+        ++taken;
+        // Orthogonal to all vectors so far, not only to the last two: rounding would bring the first ones back.
+        next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
+        below[k] = next.norm();
+        if (k + 1 == count || !(below[k] > 1e-12 * std::abs(diagonal[0]))) break;
+        basis.col(k + 1) = next / below[k];
+    }
+    Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> small;
+    small.computeFromTridiagonal(diagonal.head(taken), below.head(taken - 1), Eigen::EigenvaluesOnly);
+    return small.eigenvalues()[taken - 1];
+}
+
+} // namespace
+
 double PatchSolver::conditionEstimate() {
-    // Power iteration with iCov and, through its factor, with its inverse: enough for two digits.
     const int n = nspec_ * nwave_;
     if (!solveXflux()) return std::numeric_limits<double>::infinity(); // leaves the factor of iCov in factor_
     const kernels::BandView u = bandView(factor_, n, halfBand_);
     const std::size_t stride = u.stride;
-    constexpr int iterations = 60;
-    std::vector<double> v(size(n));
-    std::vector<double> next(size(n));
-    const auto rayleigh = [&](auto&& apply) {
-        for (std::size_t i = 0; i < v.size(); ++i)
-            v[i] = 1.0 + 0.5 * std::sin(1.7 * static_cast<double>(i)); // not orthogonal to anything likely
-        double norm = 0.0;
-        for (int iteration = 0; iteration < iterations; ++iteration) {
-            apply(v, next);
-            norm = 0.0;
-            for (const double value : next) norm += value * value;
-            norm = std::sqrt(norm);
-            if (!(norm > 0.0)) return 0.0;
-            for (std::size_t i = 0; i < v.size(); ++i) v[i] = next[i] / norm;
-        }
-        return norm;
-    };
-    const double largest = rayleigh([&](const std::vector<double>& x, std::vector<double>& out) {
-        std::fill(out.begin(), out.end(), 0.0);
+    const double largest = largestEigenvalue(n, [&](const double* x, double* out) {
+        for (int i = 0; i < n; ++i) out[i] = (icov_[size(i) * stride] + prior_[flat(i % nspec_, i / nspec_)]) * x[i];
         for (int i = 0; i < n; ++i) {
             const double* row = icov_.data() + size(i) * stride;
-            out[size(i)] += (row[0] + prior_[flat(i % nspec_, i / nspec_)]) * x[size(i)];
-            for (int j = 1; j <= std::min(halfBand_, n - 1 - i); ++j) {
-                out[size(i)] += row[j] * x[size(i + j)];
-                out[size(i + j)] += row[j] * x[size(i)];
+            const int reach = std::min(halfBand_, n - 1 - i);
+            double sums[4] = {};
+            int j = 1;
+            for (; j + 4 <= reach + 1; j += 4)
+                for (int q = 0; q < 4; ++q) {
+                    sums[q] += row[j + q] * x[i + j + q];
+                    out[i + j + q] += row[j + q] * x[i];
+                }
+            for (; j <= reach; ++j) {
+                sums[0] += row[j] * x[i + j];
+                out[i + j] += row[j] * x[i];
             }
+            out[i] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
     });
-    const double largestInverse = rayleigh([&](const std::vector<double>& x, std::vector<double>& out) {
-        out = x;
-        kernels::solveBand(u, out.data());
+    const double largestInverse = largestEigenvalue(n, [&](const double* x, double* out) {
+        std::copy_n(x, n, out);
+        kernels::solveBand(u, out);
     });
     return largest * largestInverse;
 }
