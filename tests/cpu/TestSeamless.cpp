@@ -47,8 +47,13 @@ Differences differences(const ExtractionResult& first, const ExtractionResult& s
                 d.xflux = std::max(d.xflux, std::abs(a.xflux(s, j) - b.xflux(s, j)) / sigma);
             d.chi2pix =
                 std::max(d.chi2pix, std::abs(b.chi2pix(s, j) - a.chi2pix(s, j)) / std::max(1.0, a.chi2pix(s, j)));
-            for (std::size_t k = 0; k < a.resolution.rows(); ++k)
-                d.resolution = std::max(d.resolution, std::abs(a.resolution(s, k, j) - b.resolution(s, k, j)));
+            for (std::size_t k = 0; k < a.resolution.rows(); ++k) {
+                // Rows of R are divided by the root of their ivar: the same goes for those next to nothing.
+                const std::size_t row = std::min(j + k < a.ndiag() ? 0 : j + k - a.ndiag(), a.nwave() - 1);
+                const double known = std::min(1.0, std::sqrt(a.ivar(s, row) / (1e-6 * largest)));
+                d.resolution =
+                    std::max(d.resolution, known * std::abs(a.resolution(s, k, j) - b.resolution(s, k, j)));
+            }
         }
     double scale = 0;
     for (std::size_t i = 0; i < first.modelFlux.size(); ++i) {
