@@ -97,7 +97,9 @@ public:
 
     [[nodiscard]] PatchDetail inspect(const Patch& asked) override {
         const Plan& plan = *input_.plan;
-        const Patch patch = plan.options.method == Method::Seamless ? seamless::contextPatch(plan, asked) : asked;
+        const Patch patch = plan.options.method == Method::Seamless
+                                ? seamless::contextPatch(plan, asked, seamless::viewBins, seamless::viewSpectra)
+                                : asked;
         Workspace& work = *workspaces_.front();
         const NamedRange range(input_.timeline, "patch",
                                {plan.subbundles[static_cast<std::size_t>(patch.subbundle)].bundle, patch.step, 1});

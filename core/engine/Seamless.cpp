@@ -53,11 +53,11 @@ Patch bundlePatch(const Plan& plan, int subbundle) {
     return patch;
 }
 
-Patch contextPatch(const Plan& plan, const Patch& patch, int bins) {
+Patch contextPatch(const Plan& plan, const Patch& patch, int bins, int spectra) {
     const Patch bundle = bundlePatch(plan, patch.subbundle);
     Patch wider = patch;
-    wider.spectra = {std::max(bundle.spectra.first, patch.core.first - contextSpectra),
-                     std::min(bundle.spectra.last, patch.core.last + contextSpectra)};
+    wider.spectra = {std::max(bundle.spectra.first, patch.core.first - spectra),
+                     std::min(bundle.spectra.last, patch.core.last + spectra)};
     wider.bins = {std::max(bundle.bins.first, patch.coreBins.first - bins),
                   std::min(bundle.bins.last, patch.coreBins.last + bins)};
     return wider;

@@ -13,6 +13,10 @@ inline constexpr int contextBins = 56;
 /// Spectra on both sides that a single patch is solved with, for the same reason.
 inline constexpr int contextSpectra = 3;
 
+/// The same for a patch that somebody looks at, who would rather not wait: ivar is right to 1e-7 then, and flux to 1e-3 sigma.
+inline constexpr int viewBins = 30;
+inline constexpr int viewSpectra = 2;
+
 /// The subbundles of the plan that are in one bundle with `subbundle`.
 [[nodiscard]] IndexRange subbundlesOfBundle(const Plan& plan, int subbundle);
 
@@ -20,8 +24,9 @@ inline constexpr int contextSpectra = 3;
 /// What the seamless method solves is this patch, with the prior of localMinimumWeights.
 [[nodiscard]] Patch bundlePatch(const Plan& plan, int subbundle);
 
-/// A patch with as much around it as its results feel: `bins` and contextSpectra more on each side, where the bundle has them.
-[[nodiscard]] Patch contextPatch(const Plan& plan, const Patch& patch, int bins = contextBins);
+/// A patch with as much around it as its results feel: `bins` and `spectra` more on each side, where the bundle has them.
+[[nodiscard]] Patch contextPatch(const Plan& plan, const Patch& patch, int bins = contextBins,
+                                 int spectra = contextSpectra);
 
 /// CCD rows of the bundle's pixel window, by the rule of patchWindow; traces run one way, so that the first and the last bins have the outermost rows.
 [[nodiscard]] IndexRange bundleRows(const PsfView& psf, const Plan& plan, int subbundle, int ny);

@@ -51,8 +51,7 @@ Differences differences(const ExtractionResult& first, const ExtractionResult& s
                 // Rows of R are divided by the root of their ivar: the same goes for those next to nothing.
                 const std::size_t row = std::min(j + k < a.ndiag() ? 0 : j + k - a.ndiag(), a.nwave() - 1);
                 const double known = std::min(1.0, std::sqrt(a.ivar(s, row) / (1e-6 * largest)));
-                d.resolution =
-                    std::max(d.resolution, known * std::abs(a.resolution(s, k, j) - b.resolution(s, k, j)));
+                d.resolution = std::max(d.resolution, known * std::abs(a.resolution(s, k, j) - b.resolution(s, k, j)));
             }
         }
     double scale = 0;
