@@ -407,6 +407,11 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
         held_.assign(size(nspec), IndexRange{patch.bins.first, patch.bins.first});
         const IndexRange rows{std::max(window.y.first, spots_.rows().first),
                               std::min(window.y.last, spots_.rows().last)};
+        // Part of a row of spots lies in the window's columns; one beside it has no room in the margins and nothing to say.
+        const auto inWindow = [&](int spectrum, int row) {
+            const int left = spots_.columnOrigin(spectrum, row);
+            return left < window.x.last && left + width > window.x.first;
+        };
         // Row by row: a row of spots serves the model and then chi2pix while it is in the cache.
         for (int row = rows.first; row < rows.last; ++row) {
             std::fill(model_.begin(), model_.end(), 0.0);
@@ -424,6 +429,7 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
                 for (; held.last < mine.last; ++held.last)
                     flux[s * slots + size(held.last % slots)] =
                         xflux_[s * size(nwave) + size(held.last - patch.bins.first)];
+                if (!inWindow(spectrum, row)) continue;
                 spots_.addModelRow(spectrum, row, flux + s * slots,
                                    model_.data() + margin + spots_.columnOrigin(spectrum, row) - window.x.first);
             }
@@ -435,7 +441,8 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
                 if (all.empty() || all.first >= patch.coreBins.last || all.last <= patch.coreBins.first) continue;
                 double* sum = sums + size(spectrum - patch.core.first) * 2 * slots;
                 const int at = margin + spots_.columnOrigin(spectrum, row) - window.x.first;
-                spots_.addChi2Row(spectrum, row, chi2_.data() + at, counted_.data() + at, sum);
+                if (inWindow(spectrum, row))
+                    spots_.addChi2Row(spectrum, row, chi2_.data() + at, counted_.data() + at, sum);
                 for (int bin = all.first; bin < all.last; ++bin) {
                     if (row + 1 < std::min(spots_.cornerY(spectrum, bin) + spots_.stampY(), rows.last)) break;
                     // The bin's last row.
