@@ -1,6 +1,7 @@
 #include "core/cpu/LaneSolver.h"
 
 #include "core/cpu/InverseSquareRoot.h"
+#include "core/cpu/Unroll.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,15 +11,6 @@
 #define HWY_TARGET_INCLUDE "core/cpu/LaneSolver.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-
-#ifndef PATCHLIGHT_UNROLL
-/// Unrolls the loop that follows, so that an array of vectors indexed by its counter stays in registers.
-#if defined(__clang__)
-#define PATCHLIGHT_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define PATCHLIGHT_UNROLL _Pragma("GCC unroll 32")
-#endif
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {

@@ -1,5 +1,6 @@
 #include "core/cpu/SpotRows.h"
 
+#include "core/cpu/Unroll.h"
 #include "core/engine/Physics.h"
 #include "core/psf/GaussHermite.h"
 
@@ -103,14 +104,6 @@ namespace patchlight::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using Tag = hn::CappedTag<double, SpotRows::binSlots>;
 using Vec = hn::Vec<Tag>;
-
-#ifndef PATCHLIGHT_UNROLL
-#if defined(__clang__)
-#define PATCHLIGHT_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define PATCHLIGHT_UNROLL _Pragma("GCC unroll 32")
-#endif
-#endif
 
 /// Gaussian g(e) and erf(e / sqrt 2).
 HWY_INLINE void gaussianAndErf(Vec e, Vec& gauss, Vec& erf) {
