@@ -63,9 +63,9 @@ void addOptions(CLI::App& cli, Arguments& a) {
     cli.add_option("-w,--wave", a.wave, "wavelength to go to")->type_name("[Angstrom]");
     cli.add_option("--session", a.session, "session to restore")->type_name("FILE.json");
     cli.add_option("--layer", a.layer, "layer to show: image, ivar, mask, model, residual, pull")->type_name("NAME");
-    cli.add_option(
-           "--overlays", a.overlays,
-           "overlays to draw, separated by commas: traces, ticks, bundles, grid, patch, mask, amplifiers, spot, cursor")
+    cli.add_option("--overlays", a.overlays,
+                   "overlays to draw, separated by commas: traces, ticks, bundles, grid, patch, mask, amplifiers, "
+                   "spot, cursor, methods")
         ->type_name("NAMES");
     cli.add_option("--zoom", a.zoom, "screen pixels a CCD pixel")->check(CLI::PositiveNumber)->type_name("REAL");
     cli.add_option("--run", a.run, "extract this in the background: fiber, bundle or frame")
@@ -122,10 +122,8 @@ void applyView(MainWindow& window, const Arguments& a) {
     }
     if (!a.overlays.empty()) {
         const QStringList names = QString::fromStdString(a.overlays).split(QLatin1Char(','));
-        const char* const words[] = {"traces", "ticks",      "bundles", "grid",  "patch",
-                                     "mask",   "amplifiers", "spot",    "cursor"};
         for (int i = 0; i < overlayCount; ++i)
-            window.ccdView().setOverlay(static_cast<Overlay>(i), names.contains(QLatin1String(words[i])));
+            window.ccdView().setOverlay(static_cast<Overlay>(i), names.contains(overlayWord(static_cast<Overlay>(i))));
     }
     if (a.zoom > 0) {
         ViewState view = window.ccdView().view();

@@ -2,11 +2,13 @@
 #include "core/engine/Engine.h"
 #include "core/frame/ExtractedFrame.h"
 #include "tests/widgets/WindowSupport.h"
+#include "widgets/ccd/MethodOverlay.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
 #include "widgets/control/TraceMap.h"
 
 #include <QAbstractItemModelTester>
+#include <QImage>
 #include <QSignalSpy>
 #include <QTest>
 
@@ -234,6 +236,63 @@ private Q_SLOTS:
         QVERIFY(controller_->writeFrame(path) > 0);
         waitForIdle();
         QCOMPARE(readFrame(path.toStdString()).nspec(), std::size_t(10));
+    }
+
+    void theTwoMethodsAreCompared() {
+        openAll();
+        MethodOverlay overlay(*document_);
+        QCOMPARE(overlay.range(), 0.0);
+        QVERIFY(overlay.legend().contains(QStringLiteral("once with each method")));
+        ExtractionOptions patches = document_->options();
+        ExtractionOptions seamless = patches;
+        seamless.method = Method::Seamless;
+
+        // Of the patch.
+        const Patch patch = patchInTheMiddle();
+        controller_->extractPatch(patch);
+        waitForIdle();
+        document_->setOptions(seamless);
+        controller_->extractPatch(document_->plan()->patch(patch.subbundle, patch.step));
+        waitForIdle();
+        overlay.documentChanged();
+        QVERIFY2(overlay.range() > 0, qPrintable(overlay.legend()));
+        const PatchDetail& now = *document_->patchRun().detail;
+        const PatchDetail& before = *document_->previousPatchRun().detail;
+        QVERIFY(now.patch.bins.count() > before.patch.bins.count()); // what a seamless patch needs around it
+        const int bin = patch.keepBins.first + 3;
+        const auto of = [&](const PatchDetail& detail, const Array2<double>& values) {
+            return values(static_cast<std::size_t>(patch.core.first - detail.patch.spectra.first),
+                          static_cast<std::size_t>(bin - detail.patch.bins.first));
+        };
+        const double expected = (of(before, before.flux) - of(now, now.flux)) *
+                                std::sqrt(std::min(of(before, before.ivar), of(now, now.ivar)));
+        const WavelengthGrid& grid = document_->plan()->grid;
+        QVERIFY(std::abs(overlay.valueAt(patch.core.first, grid.outputWavelength(bin - grid.pad)) - expected) < 1e-6);
+
+        // Of whole frames, which go before.
+        controller_->extract(ExtractionController::Scope::Frame);
+        waitForIdle();
+        document_->setOptions(patches);
+        controller_->extract(ExtractionController::Scope::Frame);
+        waitForIdle();
+        overlay.documentChanged();
+        const ExtractedFrame& a = *document_->frame().frame;
+        const ExtractedFrame& b = *document_->previousFrame().frame;
+        QVERIFY2(overlay.legend().contains(QStringLiteral("rms")), qPrintable(overlay.legend()));
+        const double frames = (a.flux(7, 11) - b.flux(7, 11)) * std::sqrt(std::min(a.ivar(7, 11), b.ivar(7, 11)));
+        QVERIFY(std::abs(overlay.valueAt(7, a.wavelength[11]) - frames) < 1e-5);
+        // And it is seen: colours where the traces are, nothing left of the first one.
+        QImage picture(120, 200, QImage::Format_ARGB32_Premultiplied);
+        picture.fill(Qt::transparent);
+        overlay.paint(picture, QRectF(-0.5, -0.5, 120, 200));
+        int coloured = 0;
+        for (std::size_t j = 0; j < a.nwave(); ++j) {
+            const Cursor at = document_->cursorAtBin(7, a.wavelength[j]);
+            const QPoint pixel(static_cast<int>(std::lround(at.x)), 199 - static_cast<int>(std::lround(at.y)));
+            if (picture.valid(pixel) && qAlpha(picture.pixel(pixel)) > 0) ++coloured;
+        }
+        QVERIFY2(coloured > 100, qPrintable(QString::number(coloured)));
+        QCOMPARE(qAlpha(picture.pixel(0, 100)), 0);
     }
 
     void aBundleIsThatOfTheCursor() {

@@ -103,8 +103,16 @@ QString overlayName(Overlay overlay) {
         return CcdImageView::tr("PSF spot");
     case Overlay::CursorCross:
         return CcdImageView::tr("cursor");
+    case Overlay::Methods:
+        return CcdImageView::tr("patches minus seamless");
     }
     return {};
+}
+
+QString overlayWord(Overlay overlay) {
+    static const char* const words[overlayCount] = {"traces", "ticks",      "bundles", "grid",   "patch",
+                                                    "mask",   "amplifiers", "spot",    "cursor", "methods"};
+    return QString::fromLatin1(words[static_cast<int>(overlay)]);
 }
 
 QColor maskBitColor(int bit) {
@@ -117,7 +125,7 @@ QColor maskBitColor(int bit) {
 }
 
 CcdImageView::CcdImageView(Document& document, QWidget* parent)
-    : QWidget(parent), document_(document), layers_(document) {
+    : QWidget(parent), document_(document), layers_(document), methods_(document) {
     setObjectName(QStringLiteral("CcdImageView"));
     setAccessibleName(tr("CCD image"));
     setAccessibleDescription(
@@ -175,6 +183,17 @@ CcdImageView::CcdImageView(Document& document, QWidget* parent)
     connect(&document_, &Document::hoverChanged, this, redraw);
     connect(&document_, &Document::patchSelected, this, redraw);
     connect(&document_, &Document::patchRunChanged, this, redraw);
+    const auto redrawMethods = [this] {
+        methods_.documentChanged();
+        if (!overlay(Overlay::Methods)) return;
+        sceneValid_ = false;
+        update();
+    };
+    connect(&document_, &Document::frameChanged, this, redrawMethods);
+    connect(&document_, &Document::secondFrameChanged, this, redrawMethods);
+    connect(&document_, &Document::patchRunChanged, this, redrawMethods);
+    connect(&document_, &Document::psfChanged, this, redrawMethods);
+    connect(&document_, &Document::planChanged, this, redrawMethods);
 }
 
 CcdImageView::~CcdImageView() = default;
@@ -560,6 +579,7 @@ void CcdImageView::drawFixedOverlays(QPainter& painter) {
     // Long lines at the screen's own width: antialiased they cost ten times as much.
     if (overlay(Overlay::Amplifiers)) drawAmplifiers(painter);
     if (document_.traces()) {
+        if (overlay(Overlay::Methods)) drawMethods(painter);
         if (overlay(Overlay::Traces)) drawTraces(painter);
         if (overlay(Overlay::Bundles)) drawBundles(painter);
         if (overlay(Overlay::PatchGrid)) drawGrid(painter);
@@ -885,6 +905,16 @@ void CcdImageView::drawSpot(QPainter& painter) {
             painter.drawLine(toWidget(cornerX + line.x1(), cornerY + line.y1()),
                              toWidget(cornerX + line.x2(), cornerY + line.y2()));
     }
+}
+
+void CcdImageView::drawMethods(QPainter& painter) {
+    const double ratio = devicePixelRatioF();
+    QImage picture((QSizeF(size()) * ratio).toSize(), QImage::Format_ARGB32_Premultiplied);
+    picture.fill(Qt::transparent);
+    methods_.paint(picture, visibleCcd());
+    picture.setDevicePixelRatio(ratio);
+    painter.drawImage(QPointF(0, 0), picture);
+    drawLabel(painter, {6, height() - 6.0}, methods_.legend(), Qt::white, Qt::AlignLeft | Qt::AlignBottom);
 }
 
 /// Pixels masked by hand are framed white, those unmasked by hand black.

@@ -3,6 +3,7 @@
 #include "core/engine/Plan.h"
 #include "widgets/ccd/Display.h"
 #include "widgets/ccd/Layers.h"
+#include "widgets/ccd/MethodOverlay.h"
 #include "widgets/control/Cursor.h"
 
 #include <QImage>
@@ -30,9 +31,12 @@ enum class Overlay {
     Amplifiers,
     Spot,
     CursorCross,
+    Methods,
 };
-inline constexpr int overlayCount = 9;
+inline constexpr int overlayCount = 10;
 [[nodiscard]] QString overlayName(Overlay overlay);
+/// One word for it, in sessions and on the command line: "grid".
+[[nodiscard]] QString overlayWord(Overlay overlay);
 /// Colour of a bit of the CCD's MASK, the same everywhere.
 [[nodiscard]] QColor maskBitColor(int bit);
 
@@ -91,6 +95,7 @@ public:
     [[nodiscard]] QPointF toWidget(double x, double y) const;
     [[nodiscard]] QPointF toCcd(const QPointF& position) const;
     [[nodiscard]] Layers& layers() { return layers_; }
+    [[nodiscard]] MethodOverlay& methods() { return methods_; }
     /// The sentence shown in place of pixels; empty where there are pixels.
     [[nodiscard]] const QString& sentence() const { return sentence_; }
     /// Bits of the CCD's MASK among the pixels that were drawn last.
@@ -145,6 +150,7 @@ private:
     void drawPatch(QPainter& painter);
     void drawAmplifiers(QPainter& painter);
     void drawSpot(QPainter& painter);
+    void drawMethods(QPainter& painter);
     void drawMaskEdits(QPainter& painter);
     void drawCursor(QPainter& painter);
     void drawLegend(QPainter& painter);
@@ -160,6 +166,7 @@ private:
 
     Document& document_;
     Layers layers_;
+    MethodOverlay methods_;
     Layer layer_ = Layer::Image;
     Layer fadeLayer_ = Layer::Model;
     double fade_ = 0;

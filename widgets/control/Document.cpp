@@ -138,6 +138,7 @@ void Document::setImage(std::shared_ptr<const CcdImage> image, std::shared_ptr<c
     pixels_ = std::move(pixels);
     ++generation_;
     model_.reset();
+    blankModel_.reset();
     patchRun_ = {};
     previousPatchRun_ = {};
     if (!sameFile && !maskEdits_.isEmpty()) {
@@ -180,6 +181,7 @@ void Document::setTruth(std::shared_ptr<const TruthSpectra> truth) {
 
 void Document::setModel(std::vector<float> model) {
     model_ = std::make_shared<std::vector<float>>(std::move(model));
+    blankModel_.reset();
     Q_EMIT modelChanged({});
 }
 
@@ -203,6 +205,8 @@ void Document::paintPatchModel() {
     const int bundlesize = patchRun_.plan->options.bundlesize;
     const auto nx = static_cast<std::size_t>(image_->nx);
     if (window.empty() || window.x.last > image_->nx || window.y.last > image_->ny) return;
+    if (!model_ && blankModel_ && blankModel_->size() == nx * static_cast<std::size_t>(image_->ny))
+        model_ = std::move(blankModel_);
     if (!model_)
         model_ = std::make_shared<std::vector<float>>(nx * static_cast<std::size_t>(image_->ny),
                                                       std::numeric_limits<float>::quiet_NaN());

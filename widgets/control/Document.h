@@ -11,6 +11,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace patchlight {
@@ -112,6 +113,8 @@ public:
     void setSecondFrame(OpenFrame frame);
     void setTruth(std::shared_ptr<const TruthSpectra> truth);
     void setModel(std::vector<float> model);
+    /// Memory for the model image that the first patch begins: [ny][nx], all NaN.
+    void setBlankModel(std::shared_ptr<std::vector<float>> blank) { blankModel_ = std::move(blank); }
     void setPatchRun(PatchRun run);
     /// Bins of the unfinished frame that have just been extracted.
     void announceBins(IndexRange spectra, IndexRange core) { Q_EMIT frameBinsChanged(spectra, core); }
@@ -148,6 +151,7 @@ private:
     OpenFrame secondFrame_;
     std::shared_ptr<const TruthSpectra> truth_;
     std::shared_ptr<std::vector<float>> model_;
+    std::shared_ptr<std::vector<float>> blankModel_;
     PatchRun patchRun_;
     PatchRun previousPatchRun_;
     ExtractionOptions options_;

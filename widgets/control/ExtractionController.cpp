@@ -5,6 +5,7 @@
 #include "core/analysis/TruthSpectra.h"
 #include "core/base/Error.h"
 #include "core/base/Timeline.h"
+#include "core/engine/Backend.h"
 #include "core/engine/Engine.h"
 #include "core/engine/FrameHeader.h"
 #include "core/engine/PatchFile.h"
@@ -384,8 +385,10 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
         if (backgroundJob_ != 0) cancel(backgroundJob_);
         nextPatch_.reset();
     }
+    const bool inputs = opened.image || opened.psf;
     if (opened.image) document_.setImage(std::move(opened.image), std::move(opened.pixels));
     if (opened.psf) document_.setPsf(std::move(opened.psf), std::move(opened.traces));
+    if (inputs) warmUp();
     for (OpenFrame& frame : opened.frames) {
         // Frames of gpu_specter do not say which spectra they hold.
         const auto rows = static_cast<int>(frame.frame->nspec());
@@ -417,6 +420,36 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
                                  : tr("%1: a model image needs its CCD image; open that first").arg(opened.modelPath),
                            true);
     }
+}
+
+/// The backend of a name, on the patch thread: kept, so that its memory need not be made anew for each patch.
+Backend& ExtractionController::patchBackend(const std::string& name) {
+    if (!patchBackend_ || patchBackendName_ != name) {
+        patchBackend_.reset();
+        patchBackend_ = factory_(name);
+        patchBackendName_ = name;
+    }
+    return *patchBackend_;
+}
+
+/// What the first patch would wait for, made while nobody waits: the model image's memory and the backend.
+void ExtractionController::warmUp() {
+    if (!document_.image() || !document_.plan() || !document_.pixels()) return;
+    const auto pixels =
+        static_cast<std::size_t>(document_.image()->nx) * static_cast<std::size_t>(document_.image()->ny);
+    if (!document_.model())
+        fileThread_->post([this, pixels] {
+            auto blank = std::make_shared<std::vector<float>>(pixels, std::numeric_limits<float>::quiet_NaN());
+            QMetaObject::invokeMethod(
+                this, [this, blank] { document_.setBlankModel(blank); }, Qt::QueuedConnection);
+        });
+    patchThread_->post([this, backendName = backendName_.toStdString()] {
+        try {
+            (void)patchBackend(backendName);
+        } catch (...) {
+            // What is wrong is said where a patch is asked for.
+        }
+    });
 }
 
 int ExtractionController::reload() {
@@ -456,9 +489,8 @@ void ExtractionController::startPatch() {
         QString error;
         try {
             const auto start = std::chrono::steady_clock::now();
-            const std::unique_ptr<Backend> backend = factory_(backendName);
-            run.detail = std::make_shared<const PatchDetail>(
-                patchlight::extractPatch(*backend, patchPixels_->view(pixels, *image, edits), *psf, *plan, patch));
+            run.detail = std::make_shared<const PatchDetail>(patchlight::extractPatch(
+                patchBackend(backendName), patchPixels_->view(pixels, *image, edits), *psf, *plan, patch));
             run.plan = plan;
             run.psf = psf;
             run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

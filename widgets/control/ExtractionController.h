@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace patchlight {
@@ -107,6 +108,8 @@ private:
     int post(const QString& title, WorkerThread& thread, std::function<QString(const std::stop_token&)> work,
              const QString& command = {});
     void takePieces(int job);
+    Backend& patchBackend(const std::string& name);
+    void warmUp();
 
     Document& document_;
     BackendFactory factory_;
@@ -122,6 +125,8 @@ private:
     int patchJob_ = 0;                         ///< the one running; 0: none
     std::optional<Patch> nextPatch_;           ///< the newest request, waiting
     std::unique_ptr<PatchPixels> patchPixels_; ///< used on the patch thread only
+    std::unique_ptr<Backend> patchBackend_;    ///< used on the patch thread only
+    std::string patchBackendName_;
 
     struct Live;
     std::shared_ptr<Live> live_; ///< what the background run hands over

@@ -67,8 +67,6 @@ QString absolute(const QString& path, const QString& folder) {
 
 const char* const cutsWords[] = {"zscale", "minmax", "90", "95", "98", "99", "99.5", "manual", "fixed"};
 const char* const scalingWords[] = {"linear", "log", "asinh", "sqrt", "histogram"};
-const char* const overlayWords[] = {"traces", "ticks",      "bundles", "grid",  "patch",
-                                    "mask",   "amplifiers", "spot",    "cursor"};
 
 QJsonObject toJson(const DisplaySettings& settings) {
     return {{QStringLiteral("cuts"), QString::fromLatin1(cutsWords[static_cast<int>(settings.cuts)])},
@@ -460,13 +458,13 @@ void MainWindow::makeActions() {
           [view] { view->setFade(view->fade() > 0 ? 0.0 : 0.5); });
 
     const QString overlays = QStringLiteral("Overlays");
-    const char* const overlayKeys[] = {"T", "W", "B", "G", "P", "M", "A", "O", "C"};
+    const char* const overlayKeys[] = {"T", "W", "B", "G", "P", "M", "A", "O", "C", "D"};
     for (int i = 0; i < overlayCount; ++i) {
         const auto overlay = static_cast<Overlay>(i);
         QString text = overlayName(overlay);
         text[0] = text[0].toUpper();
         QAction* const action =
-            a.addToggle({QStringLiteral("overlay.") + QString::fromLatin1(overlayWords[i]), overlays, text,
+            a.addToggle({QStringLiteral("overlay.") + overlayWord(static_cast<Overlay>(i)), overlays, text,
                          QString::fromLatin1(overlayKeys[i]), tr("Draw or hide: %1").arg(overlayName(overlay)), true,
                          view->overlay(overlay), view},
                         [view, overlay](bool on) { view->setOverlay(overlay, on); });
@@ -828,7 +826,7 @@ QJsonObject MainWindow::session(const QString& folder) const {
     json[QStringLiteral("spectrum")] = views_->session();
     QJsonArray overlays;
     for (int i = 0; i < overlayCount; ++i)
-        if (view.overlay(static_cast<Overlay>(i))) overlays << QString::fromLatin1(overlayWords[i]);
+        if (view.overlay(static_cast<Overlay>(i))) overlays << overlayWord(static_cast<Overlay>(i));
     json[QStringLiteral("overlays")] = overlays;
     QJsonArray bookmarks;
     for (const auto& [name, cursor] : bookmarks_) {
@@ -893,7 +891,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         if (json.contains(QStringLiteral("overlays"))) {
             const QJsonArray overlays = json[QStringLiteral("overlays")].toArray();
             for (int i = 0; i < overlayCount; ++i)
-                view.setOverlay(static_cast<Overlay>(i), overlays.contains(QString::fromLatin1(overlayWords[i])));
+                view.setOverlay(static_cast<Overlay>(i), overlays.contains(overlayWord(static_cast<Overlay>(i))));
         }
         if (const auto layer = layerFromName(json[QStringLiteral("layer")].toString())) view.setLayer(*layer);
         if (const auto layer = layerFromName(json[QStringLiteral("fade to")].toString())) view.setFadeLayer(*layer);
