@@ -184,6 +184,72 @@ private Q_SLOTS:
         QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
     }
 
+    /// What-if: any option, or another PSF, and the patch before and after in sigma.
+    void anOptionShowsBeforeAndAfterInSigma_data() {
+        QTest::addColumn<QString>("option");
+        QTest::addColumn<QString>("value");
+        QTest::newRow("method") << "method"
+                                << "seamless"; // other padding, another window
+        QTest::newRow("padding") << "wavepad"
+                                 << "8";
+        QTest::newRow("decorrelation") << "decorrelate"
+                                       << "noise";
+        QTest::newRow("tail") << "no-psf-tail"
+                              << "1";
+    }
+    void anOptionShowsBeforeAndAfterInSigma() {
+        QFETCH(QString, option);
+        QFETCH(QString, value);
+        Window w;
+        QVERIFY(w.select(2, 20));
+        const std::shared_ptr<const PatchDetail> before = w.document().patchRun().detail;
+        const double wavelength = w.document().plan()->grid.outputWavelength(20);
+        ExtractionOptions options = w.document().options();
+        findOption(option.toStdString()).set(options, value.toStdString());
+        w.document().setOptions(options);
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != before; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QVERIFY(w.document().previousPatchRun().detail == before);
+        const PatchRun& now = w.document().patchRun();
+        const PatchBinModel& model = *w.views().inspector()->model();
+        const int row = model.rowOf(2, wavelength);
+        QVERIFY(row >= 0);
+        const auto at = [&](const PatchDetail& detail, const Array2<double>& values, int pad) {
+            return values(static_cast<std::size_t>(2 - detail.patch.spectra.first),
+                          static_cast<std::size_t>(20 + pad - detail.patch.bins.first));
+        };
+        const int padBefore = before->patch.keepBins.first - (now.detail->patch.keepBins.first - now.plan->grid.pad);
+        const double expected =
+            (at(*now.detail, now.detail->flux, now.plan->grid.pad) - at(*before, before->flux, padBefore)) *
+            std::sqrt(at(*before, before->ivar, padBefore));
+        QVERIFY(std::abs(model.change(row) - expected) < 1e-12 * std::max(1.0, std::abs(expected)));
+        QVERIFY2(w.views().inspector()->summary().contains(QStringLiteral("against before")),
+                 qPrintable(w.views().inspector()->summary()));
+        QCOMPARE(w.views().inspector()->images()->panels().size(), std::size_t(5));
+    }
+
+    void anotherPsfShowsBeforeAndAfterInSigma() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        const std::shared_ptr<const PatchDetail> before = w.document().patchRun().detail;
+        // Half a pixel to the right: columns of the window change, and every flux.
+        auto moved = std::make_shared<Psf>(*w.psf);
+        LegendreSeries& x = moved->series["X"];
+        for (std::size_t s = 0; s < static_cast<std::size_t>(moved->nspec); ++s)
+            x.coeff[s * static_cast<std::size_t>(x.ncoeff)] += 0.5;
+        moved->pack();
+        w.document().setPsf(moved, std::make_shared<TraceMap>(*moved, 120, 200));
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != before; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QVERIFY(w.document().previousPatchRun().detail == before);
+        const PatchBinModel& model = *w.views().inspector()->model();
+        double worst = 0;
+        for (int row = 0; row < model.rowCount(); ++row)
+            if (std::isfinite(model.change(row))) worst = std::max(worst, std::abs(model.change(row)));
+        QVERIFY2(worst > 3, qPrintable(QString::number(worst)));
+        QVERIFY(w.views().inspector()->summary().contains(QStringLiteral("against before")));
+    }
+
     void aFrameComesBeforeThePatch() {
         Window w;
         QVERIFY(w.select(2, 20));

@@ -275,6 +275,31 @@ private Q_SLOTS:
         QVERIFY(moved.isEmpty());
     }
 
+    void zoomHasAHistory() {
+        const PatchInput input = exposure_->extract();
+        PatchInspector inspector;
+        inspector.resize(700, 600);
+        inspector.setPatch(input);
+        PatchImages* images = inspector.images();
+        images->resize(700, 320);
+        images->showAll();
+        const double fitted = images->zoom();
+        QVERIFY(!images->canGoBack());
+        wheel(images, images->panelArea(0).center(), 120);
+        wheel(images, images->panelArea(0).center(), 120);
+        const double close = images->zoom();
+        QVERIFY(close > 1.3 * fitted);
+        images->back();
+        QCOMPARE(images->zoom(), fitted);
+        QVERIFY(!images->canGoBack());
+        images->forward();
+        QCOMPARE(images->zoom(), close);
+        // Another patch begins anew.
+        images->back();
+        inspector.setPatch(exposure_->extract({}, 0, 2));
+        QVERIFY(!images->canGoBack() && !images->canGoForward());
+    }
+
     void aPixelSaysItsBinsAndABinItsPixels() {
         PatchInspector view;
         view.resize(1000, 700);

@@ -186,8 +186,15 @@ void Document::setModel(std::vector<float> model) {
 }
 
 void Document::setPatchRun(PatchRun run) {
-    const bool samePatch = run && patchRun_ && run.detail->patch.core == patchRun_.detail->patch.core &&
-                           run.detail->patch.coreBins == patchRun_.detail->patch.coreBins;
+    // The same bins of the same grid; padding may differ, by method or option.
+    const auto sameBins = [](const PatchRun& a, const PatchRun& b) {
+        const WavelengthGrid& g = a.plan->grid;
+        const WavelengthGrid& h = b.plan->grid;
+        return a.detail->patch.core == b.detail->patch.core && g.wmin == h.wmin && g.dw == h.dw &&
+               a.detail->patch.keepBins.first - g.pad == b.detail->patch.keepBins.first - h.pad &&
+               a.detail->patch.keepBins.count() == b.detail->patch.keepBins.count();
+    };
+    const bool samePatch = run && patchRun_ && sameBins(run, patchRun_);
     previousPatchRun_ = samePatch ? std::move(patchRun_) : PatchRun{};
     patchRun_ = std::move(run);
     paintPatchModel();

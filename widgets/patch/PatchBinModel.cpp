@@ -26,16 +26,18 @@ PatchBinModel::PatchBinModel(QObject* parent) : QAbstractTableModel(parent) {}
 void PatchBinModel::setPatch(const PatchInput& input) {
     beginResetModel();
     input_ = input;
-    if (before_ && (!input_ || before_->patch.spectra != input_.detail->patch.spectra ||
-                    before_->patch.bins != input_.detail->patch.bins))
-        before_.reset();
+    if (before_ && !fits(*before_)) before_.reset();
     atPixel_.clear();
     endResetModel();
 }
 
+bool PatchBinModel::fits(const PatchDetail& before) const {
+    return input_ && before.patch.core == input_.detail->patch.core && before.patch.step == input_.detail->patch.step &&
+           before.patch.keepBins.count() == input_.detail->patch.keepBins.count();
+}
+
 bool PatchBinModel::setBefore(std::shared_ptr<const PatchDetail> before) {
-    const bool fits = before && input_ && before->patch.spectra == input_.detail->patch.spectra &&
-                      before->patch.bins == input_.detail->patch.bins;
+    const bool fits = before && this->fits(*before);
     before_ = fits ? std::move(before) : nullptr;
     if (rowCount() > 0) emit dataChanged(index(0, Change), index(rowCount() - 1, Change));
     return fits;
@@ -82,9 +84,16 @@ int PatchBinModel::rowOf(int spectrum, double wavelength) const {
 
 double PatchBinModel::change(int row) const {
     if (!before_) return nan;
-    const auto i = static_cast<std::size_t>(row);
-    const double ivar = before_->ivar.values()[i];
-    const double difference = input_.detail->flux.values()[i] - before_->flux.values()[i];
+    const Patch& patch = input_.detail->patch;
+    const Patch& earlier = before_->patch;
+    // Bins count from the beginning of the padding, which an option may have moved.
+    const int bin = patch.bins.first + row % patch.bins.count() - patch.keepBins.first + earlier.keepBins.first;
+    const int spectrum = this->spectrum(row);
+    if (!earlier.spectra.contains(spectrum) || !earlier.bins.contains(bin)) return nan;
+    const auto s = static_cast<std::size_t>(spectrum - earlier.spectra.first);
+    const auto j = static_cast<std::size_t>(bin - earlier.bins.first);
+    const double ivar = before_->ivar(s, j);
+    const double difference = input_.detail->flux.values()[static_cast<std::size_t>(row)] - before_->flux(s, j);
     if (!(ivar > 0)) return nan;
     return difference * std::sqrt(ivar);
 }

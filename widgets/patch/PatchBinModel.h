@@ -35,7 +35,8 @@ public:
     explicit PatchBinModel(QObject* parent = nullptr);
 
     void setPatch(const PatchInput& input);
-    /// The same patch as it was before a change; null: none. One of another place is not taken. @return whether it was taken
+    /// The same patch as it was before a change (its padding may differ); null: none. One of another place is not taken.
+    /// @return whether it was taken
     bool setBefore(std::shared_ptr<const PatchDetail> before);
     /// Shares of the bins' light on the selected pixel, by row; empty: no pixel is selected.
     void setAtPixel(std::vector<double> shares);
@@ -56,6 +57,7 @@ public:
 
 private:
     [[nodiscard]] double value(int row, int column) const;
+    [[nodiscard]] bool fits(const PatchDetail& before) const;
     [[nodiscard]] QString status(int row) const;
 
     PatchInput input_;

@@ -80,8 +80,10 @@ std::vector<PatchImages::Panel> PatchImages::panels() const {
 void PatchImages::setPatch(const PatchInput& input) {
     const bool same = input_ && input && input_.detail->window == input.detail->window;
     input_ = input;
-    if (before_ && (!input_ || before_->window != input_.detail->window)) before_.reset();
+    before_.reset(); // whoever shows a patch says what was before
     if (!same) {
+        past_.clear();
+        future_.clear();
         selectedPixel_.reset();
         spots_.reset();
         selectedBin_ = -1;
@@ -95,7 +97,8 @@ void PatchImages::setPatch(const PatchInput& input) {
 }
 
 void PatchImages::setBefore(std::shared_ptr<const PatchDetail> before) {
-    const bool fits = before && input_ && before->window == input_.detail->window;
+    // The window may differ: other padding, other traces. What both have is compared.
+    const bool fits = before && input_ && before->patch.core == input_.detail->patch.core && !before->window.empty();
     before_ = fits ? std::move(before) : nullptr;
     makeImages();
     if (fitted_) showAll();
@@ -139,10 +142,13 @@ double PatchImages::value(Panel panel, int x, int y) const {
         return raw() - detail.model(row, column);
     case Panel::Pull:
         return detail.pixivar(row, column) > 0 ? detail.chi(row, column) : nan;
-    case Panel::Change:
-        if (!before_) return nan;
-        return (detail.model(row, column) - before_->model(row, column)) *
-               std::sqrt(std::max(detail.pixivar(row, column), before_->pixivar(row, column)));
+    case Panel::Change: {
+        if (!before_ || !before_->window.x.contains(x) || !before_->window.y.contains(y)) return nan;
+        const auto rowBefore = static_cast<std::size_t>(y - before_->window.y.first);
+        const auto columnBefore = static_cast<std::size_t>(x - before_->window.x.first);
+        return (detail.model(row, column) - before_->model(rowBefore, columnBefore)) *
+               std::sqrt(std::max(detail.pixivar(row, column), before_->pixivar(rowBefore, columnBefore)));
+    }
     }
     return nan;
 }
@@ -332,6 +338,28 @@ void PatchImages::showAll() {
     centre_ = {0.5 * (window.x.first + window.x.last - 1), 0.5 * (window.y.first + window.y.last - 1)};
     update();
 }
+
+void PatchImages::remember() {
+    past_.push_back({zoom_, centre_, fitted_});
+    constexpr std::size_t longest = 100;
+    if (past_.size() > longest) past_.erase(past_.begin());
+    future_.clear();
+}
+
+void PatchImages::swapView(std::vector<ViewBox>& from, std::vector<ViewBox>& to) {
+    if (from.empty()) return;
+    to.push_back({zoom_, centre_, fitted_});
+    const ViewBox view = from.back();
+    from.pop_back();
+    zoom_ = view.zoom;
+    centre_ = view.centre;
+    fitted_ = view.fitted;
+    if (fitted_) showAll();
+    update();
+}
+
+void PatchImages::back() { swapView(past_, future_); }
+void PatchImages::forward() { swapView(future_, past_); }
 
 // Painting
 
@@ -527,6 +555,7 @@ void PatchImages::mouseMoveEvent(QMouseEvent* event) {
         paintStroke(at);
     } else if (panFrom_) {
         if (!panned_ && (at - *panFrom_).manhattanLength() < 4) return;
+        if (!panned_) remember();
         panned_ = true;
         fitted_ = false;
         centre_ = {panCentre_.x() - (at.x() - panFrom_->x()) / zoom_,
@@ -584,6 +613,7 @@ void PatchImages::mouseDoubleClickEvent(QMouseEvent* event) {
     if (event->button() != Qt::LeftButton || painting_) return;
     contrast_ = 1;
     makeImages();
+    if (!fitted_) remember();
     showAll();
 }
 
@@ -592,6 +622,10 @@ void PatchImages::wheelEvent(QWheelEvent* event) {
     if (!ccd || event->angleDelta().y() == 0) return;
     const double factor = std::pow(1.2, event->angleDelta().y() / 120.0);
     const double next = std::clamp(zoom_ * factor, 0.5, 80.0);
+    // Turning the wheel on and on is one step back.
+    constexpr qint64 pause = 600; // ms
+    if (!lastWheel_.isValid() || lastWheel_.elapsed() > pause) remember();
+    lastWheel_.start();
     centre_ = *ccd + (centre_ - *ccd) * (zoom_ / next);
     zoom_ = next;
     fitted_ = false;

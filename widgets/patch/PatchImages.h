@@ -2,6 +2,7 @@
 
 #include "widgets/patch/PatchInput.h"
 
+#include <QElapsedTimer>
 #include <QHash>
 #include <QImage>
 #include <QPointF>
@@ -71,6 +72,11 @@ public:
     /// Screen pixels a CCD pixel.
     [[nodiscard]] double zoom() const { return zoom_; }
     void showAll();
+    /// Zoom and place as they were before, and after.
+    void back();
+    void forward();
+    [[nodiscard]] bool canGoBack() const { return !past_.empty(); }
+    [[nodiscard]] bool canGoForward() const { return !future_.empty(); }
     /// Whether arrows and Enter mean something here; off where the window's own shortcuts do it.
     void setOwnKeys(bool on) { ownKeys_ = on; }
 
@@ -107,6 +113,14 @@ private:
     PatchInput input_;
     std::shared_ptr<const PatchDetail> before_;
     std::shared_ptr<const PatchSpots> spots_;
+    struct ViewBox {
+        double zoom = 1;
+        QPointF centre;
+        bool fitted = true;
+    };
+    void remember();
+    void swapView(std::vector<ViewBox>& from, std::vector<ViewBox>& to);
+
     MaskEditor* editor_;
     Stretch stretch_ = Stretch::Linear;
     std::vector<QImage> images_; ///< by panel, row 0 at the top of the CCD window
@@ -117,6 +131,9 @@ private:
     double zoom_ = 1;
     QPointF centre_; ///< CCD position in the middle of each panel
     bool fitted_ = true;
+    std::vector<ViewBox> past_;
+    std::vector<ViewBox> future_;
+    QElapsedTimer lastWheel_;
     double cursorX_ = 0;
     double cursorY_ = 0;
     std::optional<QPoint> selectedPixel_;

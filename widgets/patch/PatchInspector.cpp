@@ -234,13 +234,18 @@ void PatchInspector::makeSpots() const {
 }
 
 void PatchInspector::setPatch(const PatchInput& input, std::shared_ptr<const PatchDetail> before) {
-    const bool samePlace = input_ && input && input_.detail->patch.spectra == input.detail->patch.spectra &&
-                           input_.detail->patch.bins == input.detail->patch.bins;
-    const bool sameSpots = samePlace && input_.psf == input.psf &&
+    const bool samePlace = input_ && input && input_.detail->patch.core == input.detail->patch.core &&
+                           input_.detail->patch.step == input.detail->patch.step &&
+                           input_.detail->patch.keepBins.count() == input.detail->patch.keepBins.count();
+    const bool sameBins = samePlace && input_.detail->patch.spectra == input.detail->patch.spectra &&
+                          input_.detail->patch.bins == input.detail->patch.bins;
+    const bool sameSpots = sameBins && input_.psf == input.psf &&
                            input_.plan->options.psfTail == input.plan->options.psfTail &&
                            input_.plan->grid.wavelength(input.detail->patch.bins.first) ==
                                input.plan->grid.wavelength(input.detail->patch.bins.first);
-    const int bin = samePlace ? selectedBin() : -1;
+    int bin = samePlace ? selectedBin() : -1;
+    const int spectrumBefore = bin >= 0 ? model_->spectrum(bin) : -1;
+    const double wavelengthBefore = bin >= 0 ? model_->wavelength(bin) : std::numeric_limits<double>::quiet_NaN();
     const auto pixel = samePlace ? images_->selectedPixel() : std::nullopt;
     input_ = input;
     before_ = samePlace && pinned_ ? pinned_ : std::move(before);
@@ -249,6 +254,7 @@ void PatchInspector::setPatch(const PatchInput& input, std::shared_ptr<const Pat
     makeSpots();
     selecting_ = true; // a reset of the model is no choice of the user
     model_->setPatch(input_);
+    if (bin >= 0) bin = model_->rowOf(spectrumBefore, wavelengthBefore);
     if (!model_->setBefore(before_)) before_.reset();
     images_->setPatch(input_);
     images_->setBefore(before_);
@@ -425,6 +431,10 @@ void PatchInspector::selectBin(int spectrum, double wavelength) {
 void PatchInspector::setCursor(int /*spectrum*/, double /*wavelength*/, double x, double y) {
     images_->setCursor(x, y);
 }
+
+void PatchInspector::setAsinh(bool on) { stretch_->setCurrentIndex(on ? 1 : 0); }
+
+void PatchInspector::growBrush(int by) { brush_->setValue(brush_->value() + by); }
 
 void PatchInspector::showSurfaces(bool on) { showSurfaces_->setChecked(on); }
 

@@ -65,6 +65,10 @@ public:
     [[nodiscard]] QAction* keepBeforeAction() const { return pin_; }
     [[nodiscard]] QAction* paddingAction() const { return padding_; }
     [[nodiscard]] QAction* onlyAtPixelAction() const { return onlyAtPixel_; }
+    /// Data and model in asinh steps instead of linear ones.
+    void setAsinh(bool on);
+    /// Side of the mask brush, pixels.
+    void growBrush(int by);
     void showSurfaces(bool on);
     [[nodiscard]] bool showsSurfaces() const;
 

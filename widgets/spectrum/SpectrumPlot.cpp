@@ -720,11 +720,9 @@ void SpectrumPlot::paintResidual(QPainter& painter, const Layout& layout, const 
             QRectF(layout.outer.left(), at - 0.5 * line, layout.residual.left() - layout.outer.left() - 4, line),
             Qt::AlignRight | Qt::AlignVCenter, tr("%1 σ").arg(tick));
     }
-    if (pulls_.empty()) {
+    if (const QString problem = residualProblem(); !problem.isEmpty()) {
         painter.setPen(colours.faint);
-        painter.drawText(layout.residual, Qt::AlignCenter,
-                         overlay == nullptr ? tr("No second spectrum to compare with")
-                                            : tr("%1 has no fiber %2").arg(overlay->name).arg(selected_));
+        painter.drawText(layout.residual.adjusted(4, 0, -4, 0), Qt::AlignCenter | Qt::TextWordWrap, problem);
     } else {
         painter.save();
         painter.setClipRect(layout.residual);
@@ -889,6 +887,35 @@ void SpectrumPlot::wheelEvent(QWheelEvent* event) {
     }
     setView(next);
     event->accept();
+}
+
+QString SpectrumPlot::residualProblem() const {
+    const auto& overlays = data_.overlays;
+    if (overlays.empty() || settings_.residualOverlay < 0 ||
+        settings_.residualOverlay >= static_cast<int>(overlays.size()))
+        return tr("No second spectrum to compare with");
+    const SpectrumOverlay& overlay = overlays[static_cast<std::size_t>(settings_.residualOverlay)];
+    if (pulls_.empty()) return tr("%1 has no fiber %2").arg(overlay.name).arg(selected_);
+    if (std::any_of(pulls_.begin(), pulls_.end(), [](double pull) { return std::isfinite(pull); })) return {};
+    const SpectrumCurve* mine = curveOf(selected_);
+    const SpectrumCurve* other = overlay.find(selected_);
+    if (mine == nullptr || other == nullptr || mine->empty() || other->empty())
+        return tr("%1 has no fiber %2").arg(overlay.name).arg(selected_);
+    if (other->wavelength.back() < mine->wavelength.front() || other->wavelength.front() > mine->wavelength.back())
+        return tr("%1 holds %2 to %3 \u00c5, this spectrum %4 to %5 \u00c5: no wavelength in common")
+            .arg(overlay.name)
+            .arg(other->wavelength.front(), 0, 'f', 1)
+            .arg(other->wavelength.back(), 0, 'f', 1)
+            .arg(mine->wavelength.front(), 0, 'f', 1)
+            .arg(mine->wavelength.back(), 0, 'f', 1);
+    bool coincide = false;
+    for (std::size_t i = 0; i < mine->size() && !coincide; ++i) {
+        const int at = other->binAt(mine->wavelength[i]);
+        coincide = at >= 0 && std::abs(other->wavelength[static_cast<std::size_t>(at)] - mine->wavelength[i]) <=
+                                  0.01 * mine->width(i);
+    }
+    return coincide ? tr("%1: no bin has an error in both spectra").arg(overlay.name)
+                    : tr("%1 has other wavelengths than this spectrum: no difference bin by bin").arg(overlay.name);
 }
 
 const std::vector<SpectrumPlot::Command>& SpectrumPlot::commands() {

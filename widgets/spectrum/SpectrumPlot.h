@@ -94,6 +94,8 @@ public:
     };
     [[nodiscard]] static const std::vector<Command>& commands();
     void run(const QString& command);
+    /// Why the residual pane is empty; an empty text where it is not.
+    [[nodiscard]] QString residualProblem() const;
     /// Whether keys are looked up in commands() here; off where the window's own shortcuts call run().
     void setOwnKeys(bool on) { ownKeys_ = on; }
 

@@ -214,6 +214,10 @@ void SpectrumView::fillOverlays() {
     showSettings();
 }
 
+void SpectrumView::nextOverlay() {
+    if (overlay_->isEnabled()) overlay_->setCurrentIndex((overlay_->currentIndex() + 1) % overlay_->count());
+}
+
 void SpectrumView::setData(SpectrumData data) {
     plot_->setData(std::move(data));
     fillOverlays();

@@ -32,6 +32,10 @@ public:
     [[nodiscard]] QToolBar* toolBar() const { return bar_; }
     [[nodiscard]] SpectrumPlot* plot() const { return plot_; }
     [[nodiscard]] const SpectrumSettings& settings() const { return plot_->settings(); }
+    /// The MASK bits that shade a bin, as a menu.
+    [[nodiscard]] QMenu* maskMenu() const { return maskMenu_; }
+    /// Takes the residual against the next of the spectra drawn over this one.
+    void nextOverlay();
     void setSettings(const SpectrumSettings& settings);
     /// The tool bar's switch of a setting.
     [[nodiscard]] QAction* toggle(bool SpectrumSettings::*field) const;

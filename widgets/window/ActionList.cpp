@@ -74,6 +74,8 @@ QAction* ActionList::addToggle(Setup setup, std::function<void(bool)> run) {
     return action;
 }
 
+QMenu* ActionList::menu(const QString& path) { return menuOf(window_, path); }
+
 const ActionList::Entry* ActionList::entry(const QString& id) const {
     const auto it = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.id == id; });
     return it == entries_.end() ? nullptr : &*it;

@@ -10,6 +10,7 @@
 
 class QAction;
 class QMainWindow;
+class QMenu;
 class QSettings;
 class QWidget;
 
@@ -44,6 +45,8 @@ public:
     QAction* add(const Setup& setup, std::function<void()> run);
     /// As add, for a checkable action: run(checked).
     QAction* addToggle(Setup setup, std::function<void(bool)> run);
+    /// The menu of a path such as "View/Cuts"; made where it is missing.
+    [[nodiscard]] QMenu* menu(const QString& path);
     [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
     [[nodiscard]] QAction* find(const QString& id) const;
     [[nodiscard]] const Entry* entry(const QString& id) const;

@@ -15,6 +15,8 @@
 #include <QAction>
 #include <QComboBox>
 #include <QEvent>
+#include <QInputDialog>
+#include <QMenu>
 #include <QTimer>
 #include <QToolBar>
 #include <QUndoStack>
@@ -220,6 +222,23 @@ void LinkedViews::addActions(ActionList& actions) {
          &SpectrumSettings::nanometres);
     unit("spectrum.perbin", tr("Flux per b&in"), QStringLiteral("U"), tr("Per bin in place of per Angstrom"),
          &SpectrumSettings::perBin);
+    actions.add({"spectrum.against", menu, tr("Residual a&gainst the next"), "D",
+                 tr("Of the spectra drawn over this one, the next is compared with"), false, false, plot},
+                [this] { spectrum_->nextOverlay(); });
+    QMenu* const shaded = actions.menu(menu)->addMenu(tr("S&haded masks"));
+    shaded->setObjectName(QStringLiteral("Shaded masks"));
+    shaded->addActions(spectrum_->maskMenu()->actions());
+    actions.add(
+        {"spectrum.redshift", menu, tr("Set redshift..."), "Z", tr("Redshift of the galaxy lines"), false, false, plot},
+        [this] {
+            SpectrumSettings settings = spectrum_->settings();
+            bool sure = false;
+            settings.redshift = QInputDialog::getDouble(spectrum_, tr("Redshift"), tr("Redshift of the galaxy lines:"),
+                                                        settings.redshift, -0.01, 8.0, 4, &sure);
+            if (!sure) return;
+            settings.galaxyLines = true;
+            spectrum_->setSettings(settings);
+        });
     actions.add({"spectrum.fibers", menu, tr("One fiber, subbundle, b&undle"), "F",
                  tr("The cursor's fiber, or those extracted with it stacked"), false, false, plot, true},
                 [this] { setFibers(static_cast<Fibers>((static_cast<int>(fibers_) + 1) % 3)); });
@@ -246,12 +265,27 @@ void LinkedViews::addActions(ActionList& actions) {
                     [this, walk] { Q_EMIT neighbourRequested(walk.subbundles, walk.steps); });
     actions.add({"patch.all", patch, tr("Show &all"), "Home", tr("All pixels of the patch"), false, false, images},
                 [images] { images->showAll(); });
+    actions.add({"patch.back", patch, tr("View &before"), "Alt+Left", tr("Zoom and place as they were before"), false,
+                 false, images},
+                [images] { images->back(); });
+    actions.add({"patch.forward", patch, tr("View a&fter"), "Alt+Right", tr("Zoom and place as they were after"), false,
+                 false, images},
+                [images] { images->forward(); });
+    actions.addToggle({"patch.asinh", patch, tr("Data and model in as&inh steps"), "S",
+                       tr("Faint and bright pixels at once"), true, false, images},
+                      [this](bool on) { inspector_->setAsinh(on); });
     actions.add({"patch.extract", patch, tr("&Extract again"), "Return;Enter", tr("With the present options and mask"),
                  false, false, images},
                 [this] { Q_EMIT inspector_->extractRequested(); });
     link("patch.surfaces", patch, tr("As &surfaces (3-D)"), QStringLiteral("D"), inspector_->surfacesAction(),
          inspector_, true);
     link("patch.brush", patch, tr("&Mask brush"), QStringLiteral("M"), inspector_->brushAction(), inspector_, false);
+    actions.add({"patch.brush.larger", patch, tr("Larger brush"), "]", tr("The mask brush, by two pixels"), false,
+                 false, images},
+                [this] { inspector_->growBrush(2); });
+    actions.add({"patch.brush.smaller", patch, tr("Smaller brush"), "[", tr("The mask brush, by two pixels"), false,
+                 false, images},
+                [this] { inspector_->growBrush(-2); });
     link("patch.before", patch, tr("&Keep before"), QStringLiteral("K"), inspector_->keepBeforeAction(), inspector_,
          false);
     link("patch.padding", patch, tr("List the &padding"), QStringLiteral("P"), inspector_->paddingAction(), inspector_,

@@ -7,6 +7,7 @@
 #include "core/image/CcdImage.h"
 #include "core/psf/Psf.h"
 #include "widgets/ccd/CcdPanel.h"
+#include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/patch/PatchInspector.h"
 #include "widgets/spectrum/SpectrumView.h"
@@ -430,6 +431,39 @@ void MainWindow::makeActions() {
               s.scaling = static_cast<Scaling>((static_cast<int>(s.scaling) + 1) % 5);
               view->setSettings(view->layer(), s);
           });
+    // What the controls above the view choose, for windows too narrow to show them.
+    // Their keys are two, one after the other.
+    const auto numbered = [](char letter, int i) {
+        return QStringLiteral("%1, %2").arg(QLatin1Char(letter)).arg(i + 1);
+    };
+    int cutsKey = 0;
+    for (const Cuts cuts : {Cuts::Percent90, Cuts::Percent95, Cuts::Percent98, Cuts::Percent99, Cuts::Percent995})
+        a.add({QStringLiteral("view.cuts.") + QString::fromLatin1(cutsWords[static_cast<int>(cuts)]),
+               QStringLiteral("View/Cuts"), cutsName(cuts), numbered('Q', cutsKey++),
+               tr("Cuts that hold this share of the pixels"), false, false, view},
+              [view, cuts] {
+                  DisplaySettings s = view->settings(view->layer());
+                  s.cuts = cuts;
+                  view->setSettings(view->layer(), s);
+              });
+    for (int i = 0; i < 5; ++i)
+        a.add({QStringLiteral("view.scaling.") + QString::fromLatin1(scalingWords[i]), QStringLiteral("View/Scaling"),
+               scalingName(static_cast<Scaling>(i)), numbered('Y', i), tr("How values become colours"), false, false,
+               view},
+              [view, i] {
+                  DisplaySettings s = view->settings(view->layer());
+                  s.scaling = static_cast<Scaling>(i);
+                  view->setSettings(view->layer(), s);
+              });
+    int mapKey = 0;
+    for (const ColorMap& map : colorMaps())
+        a.add({QStringLiteral("view.map.") + map.id, QStringLiteral("View/Colours"), map.name, numbered('K', mapKey++),
+               tr("Colours of this layer"), false, false, view},
+              [view, id = map.id] {
+                  DisplaySettings s = view->settings(view->layer());
+                  s.map = id;
+                  view->setSettings(view->layer(), s);
+              });
     a.add({"view.invert", v, tr("&Invert colours"), "I", tr("Dark where it was bright"), false, false, view}, [view] {
         DisplaySettings s = view->settings(view->layer());
         s.invert = !s.invert;
@@ -453,6 +487,13 @@ void MainWindow::makeActions() {
           [view] { view->cycleLayer(+1); });
     a.add({"layer.previous", layers, tr("&Previous layer"), "Shift+N", tr("Also Shift+Tab"), false, false, view},
           [view] { view->cycleLayer(-1); });
+    for (int i = 0; i < layerCount; ++i) {
+        const auto layer = static_cast<Layer>(i);
+        if (layer == Layer::Mask) continue;
+        a.add({QStringLiteral("layer.fadeto.") + layerName(layer), QStringLiteral("Layer/Fade to"), layerName(layer),
+               numbered('J', i), tr("The layer that the fade slider mixes in"), false, false, view},
+              [view, layer] { view->setFadeLayer(layer); });
+    }
     a.add({"layer.fade", layers, tr("&Fade half and half"), "F",
            tr("Half the layer shown, half the one to fade to; again: back"), false, false, view},
           [view] { view->setFade(view->fade() > 0 ? 0.0 : 0.5); });
