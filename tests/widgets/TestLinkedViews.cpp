@@ -195,7 +195,7 @@ private Q_SLOTS:
         QTest::newRow("decorrelation") << "decorrelate"
                                        << "noise";
         QTest::newRow("tail") << "no-psf-tail"
-                              << "1";
+                              << "true";
     }
     void anOptionShowsBeforeAndAfterInSigma() {
         QFETCH(QString, option);

@@ -1,12 +1,15 @@
 #include "core/frame/ExtractedFrame.h"
+#include "tests/support/TestSupport.h"
 #include "tests/widgets/WindowSupport.h"
 #include "widgets/ccd/CcdPanel.h"
 #include "widgets/control/Document.h"
+#include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/ActionList.h"
 #include "widgets/window/CommandPalette.h"
 #include "widgets/window/FileArgument.h"
 #include "widgets/window/GoTo.h"
 #include "widgets/window/JobsPanel.h"
+#include "widgets/window/LinkedViews.h"
 #include "widgets/window/MainWindow.h"
 #include "widgets/window/OptionsPanel.h"
 
@@ -19,9 +22,11 @@
 #include <QDropEvent>
 #include <QFile>
 #include <QJsonDocument>
+#include <QJsonObject>
 #include <QLineEdit>
 #include <QMenuBar>
 #include <QMimeData>
+#include <QProcess>
 #include <QSettings>
 #include <QSignalSpy>
 #include <QTest>
@@ -234,6 +239,78 @@ private Q_SLOTS:
         waitForIdle(*window);
         QVERIFY(window->document().image());
         QVERIFY(window->document().psf());
+    }
+
+    /// A frame file alone brings a model image, painted with the PSF.
+    void aFrameBringsItsModel() {
+        const auto window = openWindow();
+        window->controller().extract(ExtractionController::Scope::Frame);
+        waitForIdle(*window);
+        const QString path = files_->folder.filePath(QStringLiteral("whole.fits"));
+        window->controller().writeFrame(path);
+        waitForIdle(*window);
+        const auto other = makeWindow();
+        other->openFiles({files_->image, files_->psf, path});
+        QTRY_VERIFY_WITH_TIMEOUT(other->document().model(), patience);
+        waitForIdle(*other);
+        QVERIFY(other->ccdView().layers().problem(Layer::Residual).isEmpty());
+        // The model has the light of the data, and covers what the run's covers.
+        const std::vector<float>& model = *other->document().model();
+        const std::vector<float>& run = *window->document().model();
+        double mine = 0;
+        double theirs = 0;
+        double both = 0;
+        int count = 0;
+        for (std::size_t i = 0; i < model.size(); ++i) {
+            if (!std::isfinite(model[i]) || !std::isfinite(run[i])) continue;
+            mine += static_cast<double>(model[i]) * static_cast<double>(model[i]);
+            theirs += static_cast<double>(run[i]) * static_cast<double>(run[i]);
+            both += static_cast<double>(model[i]) * static_cast<double>(run[i]);
+            ++count;
+        }
+        // Wider lines: alike, not the same.
+        const double likeness = both / std::sqrt(mine * theirs);
+        QVERIFY2(count > 10000 && likeness > 0.9 && likeness < 0.99999,
+                 qPrintable(QStringLiteral("%1 %2").arg(count).arg(likeness)));
+    }
+
+    /// Frames written by desispec open here and in `patchlight info`.
+    void aFrameOfDesispec() {
+        const QString python = qEnvironmentVariable("PATCHLIGHT_DESISPEC_PYTHON", "python3");
+        const QString script = patchlight::test::sourceFile("tests/tools/write_desispec_frame.py");
+        const QString path = files_->folder.filePath(QStringLiteral("desispec.fits"));
+        if (!QFile::exists(script)) PATCHLIGHT_SKIP("PATCHLIGHT_REQUIRE_DESISPEC", "there is no " + script.toUtf8());
+        QProcess writer;
+        writer.start(python, {"-B", script, path});
+        if (!writer.waitForStarted())
+            PATCHLIGHT_SKIP("PATCHLIGHT_REQUIRE_DESISPEC", python.toUtf8() + " cannot be started");
+        QVERIFY(writer.waitForFinished(120000));
+        if (writer.exitCode() == 77) PATCHLIGHT_SKIP("PATCHLIGHT_REQUIRE_DESISPEC", writer.readAllStandardOutput());
+        QCOMPARE(writer.exitCode(), 0);
+        const auto window = makeWindow();
+        window->openFiles({path});
+        waitForIdle(*window);
+        QCOMPARE(window->problem(), QString());
+        const ExtractedFrame& frame = *window->document().frame().frame;
+        QCOMPARE(frame.specmin, 25);
+        QCOMPARE(frame.nspec(), std::size_t(6));
+        QCOMPARE(frame.nwave(), std::size_t(150));
+        QCOMPARE(frame.flux(3, 17), 317.0);
+        QCOMPARE(frame.ivar(5, 149), 0.25);
+        QCOMPARE(frame.mask(4, 10), 2U);
+        QVERIFY(std::abs(frame.resolution(2, 5, 70) - 0.6) < 1e-6);
+        QCOMPARE(frame.fibermap->integers("TARGETID")[5], std::int64_t(39627640000000006));
+        // The spectrum view shows its first spectrum.
+        QTRY_VERIFY(!window->linkedViews().spectrum()->data().spectra.empty());
+        QCOMPARE(window->linkedViews().spectrum()->data().spectra.front().spectrum, 25);
+        const QString program = qEnvironmentVariable("PATCHLIGHT_PROGRAM");
+        if (program.isEmpty()) return;
+        QProcess info;
+        info.start(program, {"info", path, "--json"});
+        QVERIFY(info.waitForFinished(60000));
+        const QJsonObject facts = QJsonDocument::fromJson(info.readAllStandardOutput()).object();
+        QCOMPARE(facts[QStringLiteral("bins")].toInt(), 900);
+        QCOMPARE(facts[QStringLiteral("bins_masked")].toInt(), 6);
     }
 
     void aWholeSession() {

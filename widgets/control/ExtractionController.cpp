@@ -18,6 +18,7 @@
 #include <QDir>
 #include <QFileInfo>
 #include <QMetaObject>
+#include <QTimer>
 
 #include <algorithm>
 #include <atomic>
@@ -386,6 +387,8 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
         nextPatch_.reset();
     }
     const bool inputs = opened.image || opened.psf;
+    const bool needsModel = inputs || !opened.frames.empty();
+    if (opened.image) wholeModel_ = false;
     if (opened.image) document_.setImage(std::move(opened.image), std::move(opened.pixels));
     if (opened.psf) document_.setPsf(std::move(opened.psf), std::move(opened.traces));
     if (inputs) warmUp();
@@ -408,9 +411,10 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     if (opened.truth) document_.setTruth(std::move(opened.truth));
     if (!opened.model.empty()) {
         const CcdImage* image = document_.image().get();
-        if (image && image->nx == opened.modelNx && image->ny == opened.modelNy)
+        if (image && image->nx == opened.modelNx && image->ny == opened.modelNy) {
             document_.setModel(std::move(opened.model));
-        else
+            wholeModel_ = true;
+        } else
             Q_EMIT message(image ? tr("%1[MODEL]: %2 x %3 pixels, but the CCD image has %4 x %5")
                                        .arg(opened.modelPath)
                                        .arg(opened.modelNx)
@@ -420,6 +424,56 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
                                  : tr("%1: a model image needs its CCD image; open that first").arg(opened.modelPath),
                            true);
     }
+    // A little later, so that what the person wants first comes first.
+    if (needsModel) QTimer::singleShot(150, this, [this] { paintFrameModel(); });
+}
+
+/// A frame file brings no model image: it is painted from the frame's flux. That is the reconvolved flux (a file holds no other), so that lines are
+/// wider than in the data, as in gpu_specter's model images.
+void ExtractionController::paintFrameModel() {
+    const OpenFrame open = document_.frame();
+    if (!open || open.path.isEmpty() || !document_.image() || !document_.psf() || !document_.traces() || wholeModel_)
+        return;
+    post(tr("model image of %1").arg(open.label), *fileThread_,
+         [this, open, image = document_.image(), psf = document_.psf(), traces = document_.traces(),
+          options = document_.options()](const std::stop_token& stop) -> QString {
+             const ExtractedFrame& frame = *open.frame;
+             if (frame.nwave() < 2) throw Error(open.path.toStdString() + "[WAVELENGTH]: fewer than 2 wavelengths");
+             ExtractionOptions wanted = options;
+             wanted.wavelength = WavelengthRange{frame.wavelength.front(), frame.wavelength.back(),
+                                                 frame.wavelength[1] - frame.wavelength[0]};
+             wanted.specmin = frame.specmin;
+             wanted.nspec = static_cast<int>(frame.nspec());
+             const Plan plan = makePlan(*psf, wanted, frame.header.number("HELIOCOR").value_or(1.0));
+             if (plan.grid.nwave != static_cast<int>(frame.nwave()))
+                 throw Error(open.path.toStdString() +
+                             "[WAVELENGTH]: wavelengths are not evenly spaced, so no model image is painted");
+             Array2<double> flux(frame.nspec(), static_cast<std::size_t>(plan.nsteps * plan.grid.nwavestep));
+             for (std::size_t s = 0; s < frame.nspec(); ++s)
+                 for (std::size_t j = 0; j < frame.nwave(); ++j) {
+                     const double photons = frame.flux(s, j) * plan.grid.step();
+                     flux(s, j) = frame.ivar(s, j) > 0 && std::isfinite(photons) ? photons : 0.0;
+                 }
+             RunControl control;
+             control.stop = stop;
+             auto model =
+                 std::make_shared<std::vector<float>>(paintModel(flux, *psf, plan, image->nx, image->ny, control));
+             blankOutside(*model, plan, *psf, *traces, image->nx, image->ny);
+             QMetaObject::invokeMethod(
+                 this,
+                 [this, model, image, psf] {
+                     if (document_.image() != image || document_.psf() != psf || wholeModel_) return;
+                     // What was extracted here is better.
+                     if (const auto& mine = document_.model(); mine && mine->size() == model->size())
+                         for (std::size_t i = 0; i < mine->size(); ++i)
+                             if (std::isfinite((*mine)[i])) (*model)[i] = (*mine)[i];
+                     document_.setModel(std::move(*model));
+                     wholeModel_ = true;
+                 },
+                 Qt::QueuedConnection);
+             return tr("model image painted from the reconvolved flux of %1: lines are wider than in the data")
+                 .arg(open.label);
+         });
 }
 
 /// The backend of a name, on the patch thread: kept, so that its memory need not be made anew for each patch.
@@ -660,6 +714,7 @@ int ExtractionController::extract(Scope scope) {
                 document_.replaceFrame({done, label, {}, plan, nullptr});
                 fileThread_->post([old = document_.model()]() mutable { old.reset(); });
                 document_.setModel(std::move(*model));
+                wholeModel_ = plan->nspec == psf->nspec;
             },
             Qt::QueuedConnection);
         const QString spent = tr("%1 spectra extracted in %2 s").arg(plan->nspec).arg(result.seconds, 0, 'f', 2);

@@ -110,6 +110,7 @@ private:
     void takePieces(int job);
     Backend& patchBackend(const std::string& name);
     void warmUp();
+    void paintFrameModel();
 
     Document& document_;
     BackendFactory factory_;
@@ -122,6 +123,7 @@ private:
     std::shared_ptr<const std::vector<RangeRecord>> lastRanges_;
 
     int lastPatchJob_ = 0;                     ///< the newest in the table
+    bool wholeModel_ = false;                  ///< the model image is a run's or a file's, not only that of patches
     int patchJob_ = 0;                         ///< the one running; 0: none
     std::optional<Patch> nextPatch_;           ///< the newest request, waiting
     std::unique_ptr<PatchPixels> patchPixels_; ///< used on the patch thread only
