@@ -21,5 +21,6 @@ void addSlurm(CLI::App& app);
 void addCompare(CLI::App& app);
 void addInfo(CLI::App& app);
 void addBench(CLI::App& app);
+void addQa(CLI::App& app);
 
 } // namespace patchlight::commands

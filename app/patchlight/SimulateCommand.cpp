@@ -45,6 +45,7 @@ struct SimulateArguments {
     FrameOptions frame;
     std::optional<int> cosmics, badColumns, skyFibers, deadFibers;
     bool noNoise = false;
+    std::vector<std::string> faults;
 };
 
 /// `small`: two bundles of five fibers on 200 x 300 pixels, around bright sky lines; everything takes a moment.
@@ -72,6 +73,8 @@ void applyPreset(SimulateArguments& a, const Camera& camera) {
     a.frame.cosmics = a.cosmics.value_or(-1);
     a.frame.badColumns = a.badColumns.value_or(small ? 1 : -1);
     a.frame.noise = !a.noNoise;
+    a.frame.faults.clear();
+    for (const std::string& text : a.faults) a.frame.faults.push_back(simulate::parsePlantedFault(text));
     for (const auto& [name, value] : {std::pair{"cosmics", a.cosmics},
                                       {"bad-columns", a.badColumns},
                                       {"sky-fibers", a.skyFibers},
@@ -326,6 +329,17 @@ void addSimulate(CLI::App& app) {
     group(sub->add_flag("--ivar-from-data", a->frame.ivarFromData,
                         "variance from the noisy pixels, which biases fluxes low (default: from the noiseless light)"),
           detector);
+    const char* faults = "Faults that neither MASK nor the PSF knows of";
+    group(sub->add_option(
+                 "--plant", a->faults,
+                 "cosmic:FIBER,WAVE[,ELECTRONS] a cosmic ray over a trace; trace:FIBER,PIXELS a trace beside the "
+                 "PSF's; width:FRACTION a PSF too narrow by that; column:X a column that loses charge; amplifier:A "
+                 "one that reads noise only (A to D); neighbour:FIBER,FACTOR a fiber that much brighter; "
+                 "saturated:FIBER,WAVE[,PHOTONS] a line beyond saturation. May be given several times")
+              ->take_all()
+              ->expected(1)
+              ->type_name("FAULT"),
+          faults);
     sub->add_option("--threads", a->frame.threads, "threads, 0: all cores; the files do not depend on it")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

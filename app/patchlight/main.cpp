@@ -80,6 +80,7 @@ int run(int argc, char** argv) {
     commands::addCompare(app);
     commands::addInfo(app);
     commands::addBench(app);
+    commands::addQa(app);
     commands::addSlurm(app);
 
     try {

@@ -29,6 +29,9 @@ constexpr int stripeRows = 192;
 /// Off the grid, smooth light is painted at every third point of the truth's grid: see simulateFrame.
 constexpr int smoothStride = 3;
 
+/// Photons of a planted line, in units of saturation: its brightest pixel has about 2.
+constexpr double saturatedLine = 15.0;
+
 /// Calls task(0) ... task(count - 1), each once, on `threads` threads; throws what the first failed task threw.
 void forEachParallel(int count, int threads, const std::function<void(int)>& task) {
     std::atomic<int> next{0};
@@ -194,8 +197,104 @@ void makeSpectra(const Psf& psf, const Scene& scene, const FrameOptions& options
             truth.flux(row, k) += spike.photons / truth.step;
             light.photons(row, k) += spike.photons;
         }
+        for (const PlantedFault& fault : options.faults) {
+            if (fault.kind == PlantedFault::Kind::Neighbour && fault.spectrum == s) {
+                for (std::size_t k = 0; k < nwave; ++k) {
+                    truth.flux(row, k) *= fault.amount;
+                    light.photons(row, k) *= fault.amount;
+                }
+            } else if (fault.kind == PlantedFault::Kind::Saturated && fault.spectrum == s) {
+                const auto nearest = std::llround((fault.wavelength - truth.wavelength.front()) / truth.step);
+                const std::size_t k = std::min(nwave - 1, static_cast<std::size_t>(std::max(0LL, nearest)));
+                const double photons = fault.amount > 0 ? fault.amount : saturatedLine * options.saturation;
+                truth.flux(row, k) += photons / truth.step;
+                light.photons(row, k) += photons;
+            }
+        }
     });
 }
+
+/// The PSF that light really has: the given one, but for what was planted.
+Psf paintedPsf(const Psf& psf, const std::vector<PlantedFault>& faults) {
+    Psf painted = psf;
+    for (const PlantedFault& fault : faults) {
+        if (fault.kind == PlantedFault::Kind::Trace) {
+            LegendreSeries& x = painted.series.at("X");
+            x.coeff[static_cast<std::size_t>(fault.spectrum) * static_cast<std::size_t>(x.ncoeff)] += fault.amount;
+        } else if (fault.kind == PlantedFault::Kind::Width) {
+            for (const char* name : {"GHSIGX", "GHSIGY"})
+                for (double& value : painted.series.at(name).coeff) value /= 1.0 - fault.amount;
+        }
+    }
+    painted.pack();
+    return painted;
+}
+
+void checkFaults(const std::vector<PlantedFault>& faults, const Psf& psf, double saturation) {
+    using Kind = PlantedFault::Kind;
+    for (const PlantedFault& fault : faults) {
+        const bool hasFiber = fault.kind == Kind::Cosmic || fault.kind == Kind::Trace ||
+                              fault.kind == Kind::Neighbour || fault.kind == Kind::Saturated;
+        if (hasFiber && fault.spectrum >= psf.nspec)
+            throw UsageError(fmt::format("--plant {}: fiber 0 to {} would be right", fault.text, psf.nspec - 1));
+        if (fault.kind == Kind::Column && fault.column >= psf.nx)
+            throw UsageError(fmt::format("--plant {}: column 0 to {} would be right", fault.text, psf.nx - 1));
+        if (fault.kind == Kind::Saturated && saturation <= 0.0)
+            throw UsageError(fmt::format("--plant {}: nothing saturates with --saturation 0", fault.text));
+        if (fault.kind == Kind::Cosmic || fault.kind == Kind::Saturated) {
+            const double y = psf.y(fault.spectrum, fault.wavelength);
+            if (!(y >= 0.0 && y <= psf.ny - 1.0))
+                throw UsageError(fmt::format("--plant {}: that wavelength is not on the CCD", fault.text));
+        }
+    }
+}
+
+/// A track of six pixels over the trace, upwards and to the right.
+void addPlantedCosmics(const std::vector<PlantedFault>& faults, const Psf& psf, std::vector<CosmicHit>& hits) {
+    for (const PlantedFault& fault : faults) {
+        if (fault.kind != PlantedFault::Kind::Cosmic) continue;
+        const int x0 = static_cast<int>(std::lround(psf.x(fault.spectrum, fault.wavelength)));
+        const int y0 = static_cast<int>(std::lround(psf.y(fault.spectrum, fault.wavelength)));
+        for (int i = -2; i <= 3; ++i) {
+            const CosmicHit hit{x0 + i, y0 + (i > 0 ? 1 : 0), fault.amount, false};
+            if (hit.x >= 0 && hit.x < psf.nx && hit.y >= 0 && hit.y < psf.ny) hits.push_back(hit);
+        }
+    }
+    std::stable_sort(hits.begin(), hits.end(), [](const CosmicHit& a, const CosmicHit& b) { return a.y < b.y; });
+}
+
+/// What is planted into pixels, as the read-out goes over them.
+class PixelFaults {
+public:
+    PixelFaults(const std::vector<PlantedFault>& faults, const Psf& psf)
+        : column_(static_cast<std::size_t>(psf.nx), false) {
+        for (const PlantedFault& fault : faults) {
+            if (fault.kind == PlantedFault::Kind::Column) column_[static_cast<std::size_t>(fault.column)] = true;
+            if (fault.kind == PlantedFault::Kind::Amplifier) dead_ += fault.amplifier;
+            if (fault.kind == PlantedFault::Kind::Saturated)
+                lines_.push_back({static_cast<int>(std::lround(psf.x(fault.spectrum, fault.wavelength))),
+                                  static_cast<int>(std::lround(psf.y(fault.spectrum, fault.wavelength)))});
+        }
+    }
+    [[nodiscard]] bool losesCharge(int x) const { return column_[static_cast<std::size_t>(x)]; }
+    [[nodiscard]] bool isDead(char amplifier) const { return dead_.find(amplifier) != std::string::npos; }
+    /// Saturation here is not told to MASK.
+    [[nodiscard]] bool hidesSaturation(int x, int y) const {
+        constexpr int reach = 8; // pixels
+        return std::any_of(lines_.begin(), lines_.end(), [&](const Place& line) {
+            return std::abs(line.x - x) <= reach && std::abs(line.y - y) <= reach;
+        });
+    }
+
+private:
+    struct Place {
+        int x = 0;
+        int y = 0;
+    };
+    std::vector<bool> column_;
+    std::string dead_;
+    std::vector<Place> lines_;
+};
 
 /// Adds the light that falls on rows [y0, y1) to sum[y1 - y0][nx].
 void paintStripe(const Psf& psf, const PsfView& view, const Light& light, int y0, int y1, int nx,
@@ -375,6 +474,7 @@ void checkOptions(const FrameOptions& o) {
 SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     FrameOptions options = given;
     checkOptions(options);
+    checkFaults(options.faults, psf, options.saturation);
     const int nx = psf.nx;
     const int ny = psf.ny;
     if (nx < 1 || ny < 1)
@@ -413,7 +513,9 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     makeSpectra(psf, scene, options, threads, frame.truth, light);
 
     const std::vector<Amplifier> amps = amplifiers(nx, ny, options.readnoise);
-    const std::vector<CosmicHit> cosmics = makeCosmics(frameKey, options.cosmics, options.unmaskedCosmics, nx, ny);
+    std::vector<CosmicHit> cosmics = makeCosmics(frameKey, options.cosmics, options.unmaskedCosmics, nx, ny);
+    addPlantedCosmics(options.faults, psf, cosmics);
+    const PixelFaults planted(options.faults, psf);
     const std::vector<BadColumn> badColumns = makeBadColumns(frameKey, options.badColumns, nx, ny);
     frame.cosmics = options.cosmics;
     frame.badColumns = options.badColumns;
@@ -429,14 +531,15 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     image.readnoise.resize(npix);
     if (options.keepModel) frame.model.resize(npix);
 
-    const PsfView view = psf.view();
+    const Psf painted = paintedPsf(psf, options.faults);
+    const PsfView view = painted.view();
     std::atomic<std::int64_t> saturated{0};
     const int stripes = (ny + stripeRows - 1) / stripeRows;
     forEachParallel(stripes, threads, [&](int stripe) {
         const int y0 = stripe * stripeRows;
         const int y1 = std::min(ny, y0 + stripeRows);
         std::vector<double> sum(static_cast<std::size_t>(y1 - y0) * width, 0.0);
-        paintStripe(psf, view, light, y0, y1, nx, sum);
+        paintStripe(painted, view, light, y0, y1, nx, sum);
 
         std::vector<double> charge(width);
         std::int64_t saturatedHere = 0;
@@ -461,18 +564,20 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
                 if (y < amp.y0 || y >= amp.y1) continue;
                 for (int x = amp.x0; x < amp.x1; ++x) {
                     const std::size_t i = static_cast<std::size_t>(x);
-                    double value = model[i] + charge[i];
-                    if (options.noise)
-                        value = static_cast<double>(poisson.poisson(model[i])) + charge[i] +
-                                amp.readnoise * normal.normal();
-                    const double light0 = options.ivarFromData ? std::max(value, 0.0) : model[i];
+                    const bool dead = planted.isDead(amp.name);
+                    double value = dead ? 0.0 : model[i] + charge[i];
+                    if (options.noise) {
+                        const double read = static_cast<double>(poisson.poisson(model[i])) + charge[i];
+                        value = (dead ? 0.0 : read) + amp.readnoise * normal.normal();
+                    }
+                    const double light0 = options.ivarFromData ? std::max(value, 0.0) : dead ? 0.0 : model[i];
                     image.ivar[rowStart + i] = static_cast<float>(1.0 / (light0 + amp.readnoise * amp.readnoise));
                     image.readnoise[rowStart + i] = static_cast<float>(amp.readnoise);
-                    if ((mask[i] & static_cast<std::int32_t>(CcdMaskBit::Bad)) != 0)
+                    if ((mask[i] & static_cast<std::int32_t>(CcdMaskBit::Bad)) != 0 || planted.losesCharge(x))
                         value = 0.3 * value + 40.0; // charge lost on the way, and a leak
                     if (options.saturation > 0.0 && value > options.saturation) {
                         value = options.saturation;
-                        mask[i] |= static_cast<std::int32_t>(CcdMaskBit::Saturated);
+                        if (!planted.hidesSaturation(x, y)) mask[i] |= static_cast<std::int32_t>(CcdMaskBit::Saturated);
                         ++saturatedHere;
                     }
                     image.pixels[rowStart + i] = static_cast<float>(value);
@@ -502,6 +607,8 @@ SimulatedFrame simulateFrame(const Psf& psf, const FrameOptions& given) {
     header.set("UNMASKCR", options.unmaskedCosmics, "simulation: fraction of them not in MASK");
     header.set("NBADCOL", options.badColumns, "simulation: bad columns");
     header.set("SATURATE", options.saturation, "[electron] simulation: saturation, 0: none");
+    for (std::size_t i = 0; i < options.faults.size(); ++i)
+        header.set(fmt::format("PLANT{}", i), options.faults[i].text, "simulation: planted fault");
     image.fibermap = makeFibermap(scene, options);
 
     FitsHeader& truthHeader = frame.truth.header;

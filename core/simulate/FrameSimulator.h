@@ -3,6 +3,7 @@
 #include "core/base/Array.h"
 #include "core/image/CcdImage.h"
 #include "core/simulate/Instrument.h"
+#include "core/simulate/PlantedFault.h"
 #include "core/simulate/Scene.h"
 
 #include <cstdint>
@@ -32,8 +33,9 @@ struct FrameOptions {
     int badColumns = -1;           ///< default: one a thousand columns
     double saturation = 120000.0;  ///< electrons; 0: none
     bool ivarFromData = false;     ///< variance from the noisy pixels, as pipelines have it, instead of from the model
-    bool keepModel = false;        ///< return the noiseless image too
-    int threads = 0;               ///< 0: all cores; the result does not depend on it
+    std::vector<PlantedFault> faults; ///< unknown to MASK and PSF
+    bool keepModel = false;           ///< return the noiseless image too
+    int threads = 0;                  ///< 0: all cores; the result does not depend on it
 };
 
 /// True spectra of a frame.

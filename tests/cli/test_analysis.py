@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Command-line tests of `patchlight compare`, `info` and `bench`: exit codes, JSON, error lines. Standard library only.
+"""Command-line tests of `patchlight compare`, `info`, `qa` and `bench`: exit codes, JSON, error lines. Standard library only.
 
 usage: test_analysis.py PATH/TO/patchlight
 """
@@ -283,6 +283,56 @@ class Analysis(unittest.TestCase):
             names = [stage['name'] for stage in r['stages']]
             for name in ('read image', 'extract frame', 'write frame'):
                 self.assertIn(name, names)
+
+    # qa
+
+    def test_qa(self):
+        code, out, err = run('qa', 'frame.fits', '-i', 'preproc.fits', '-p', 'psf.fits', '-o', 'qa.json', '--findings', 'findings.csv')
+        self.assertEqual(code, 0, err)
+        self.assertIn('amplifier', out)
+        with open('qa.json') as f:
+            report = json.load(f)
+        self.assertEqual(report['bins'], NSPEC * NWAVE)
+        self.assertEqual(len(report['fibers']), NSPEC)
+        self.assertEqual(sum(report['bins_by_kind'].values()), report['alarms'])
+        self.assertEqual(report['alarms'], sum(fiber['alarms'] for fiber in report['fibers']))
+        self.assertEqual(len(report['amplifiers']), 4)
+        for amplifier in report['amplifiers']:
+            self.assertFalse(amplifier['dead'])
+        with open('findings.csv') as f:
+            self.assertEqual(len(f.readlines()), 1 + len(report['findings']))
+        self.assertEqual(run('qa', 'frame.fits', '-o', 'qa.csv')[0], 0)
+        with open('qa.csv') as f:
+            lines = f.read().splitlines()
+        self.assertEqual(len(lines), 1 + NSPEC)
+        self.assertEqual({line.count(',') for line in lines}, {lines[0].count(',')})
+
+    def test_qa_finds_what_was_planted(self):
+        common = ('--preset', 'small', '--nspec', NSPEC, '--bundlesize', BUNDLE, '-w', ','.join(map(str, GRID)), '--seed', 5, '--cosmics', 0, '--bad-columns', 0)
+        self.assertEqual(run('simulate', *common, '-o', 'planted.fits', '--out-psf', 'planted-psf.fits', '--plant', 'trace:2,0.3', '--plant', 'cosmic:4,6340')[0], 0)
+        self.assertEqual(run('extract', '-i', 'planted.fits', '-p', 'planted-psf.fits', '-w', ','.join(map(str, GRID)), '--bundlesize', BUNDLE, '--nsubbundles',
+                             1, '-o', 'planted-frame.fits')[0], 0)
+        code, out, err = run('qa', 'planted-frame.fits', '-i', 'planted.fits', '-p', 'planted-psf.fits', '-o', 'planted.json')
+        self.assertEqual(code, 0, err)
+        with open('planted.json') as f:
+            findings = json.load(f)['findings']
+        first = {}
+        for finding in findings:
+            first.setdefault(finding['kind'], finding)
+        self.assertEqual(first['trace_offset']['spectrum'], 2)
+        self.assertEqual(first['cosmic_ray']['spectrum'], 4)
+        self.assertLess(abs(first['cosmic_ray']['wavelength'] - 6340), 2.5)
+        self.assertIn('right of the trace', out)
+        self.assert_fails(1, '--max-alarms', arguments=('qa', 'planted-frame.fits', '-i', 'planted.fits', '-p', 'planted-psf.fits', '--max-alarms', 1),
+                          stdout_empty=False)
+
+    def test_qa_errors(self):
+        self.assert_fails(2, '--psf is missing', arguments=('qa', 'frame.fits', '-i', 'preproc.fits'))
+        self.assert_fails(2, '.json or .csv', arguments=('qa', 'frame.fits', '-o', 'report.txt'))
+        self.assert_fails(1, 'preproc.fits', 'FLUX', arguments=('qa', 'preproc.fits'))
+        self.assert_fails(1, 'missing.fits', arguments=('qa', 'frame.fits', '-i', 'missing.fits', '-p', 'psf.fits'))
+        self.assert_fails(1, 'nowhere', arguments=('qa', 'frame.fits', '-o', 'nowhere/report.json'))
+        self.assert_fails(2, '--plant moon:1', arguments=('simulate', '--preset', 'small', '-o', 'x.fits', '--plant', 'moon:1'))
 
     def test_bench_simulates(self):
         scratch = os.path.join(self.folder, 'scratch')
