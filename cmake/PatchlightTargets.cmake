@@ -37,7 +37,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         "$<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized;-Wno-restrict>")
 endif()
 if(PATCHLIGHT_WERROR)
-    target_compile_options(patchlight_settings INTERFACE "$<${host}:-Werror>")
+    target_compile_options(patchlight_settings INTERFACE
+        "$<${host}:-Werror>"
+        "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>")
 endif()
 
 if(PATCHLIGHT_SANITIZE)

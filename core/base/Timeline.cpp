@@ -23,6 +23,7 @@ namespace patchlight {
 /// practically never contended, and it keeps a live view of a running timeline free of data races.
 struct Timeline::Lane {
     std::thread::id thread;
+    std::uint64_t stream = 0; // 0: of a thread
     int index = 0;
     std::mutex mutex;
     std::vector<RangeRecord> records; // in order of their ends
@@ -134,7 +135,8 @@ Timeline::Lane& Timeline::laneOfThisThread() {
     // of lanes at the number of threads that live at a time.
     const std::thread::id thread = std::this_thread::get_id();
     const std::lock_guard lock(mutex_);
-    auto lane = std::find_if(lanes_.begin(), lanes_.end(), [&](const auto& known) { return known->thread == thread; });
+    auto lane = std::find_if(lanes_.begin(), lanes_.end(),
+                             [&](const auto& known) { return known->stream == 0 && known->thread == thread; });
     if (lane == lanes_.end()) {
         auto created = std::make_unique<Lane>();
         created->thread = thread;
@@ -157,7 +159,29 @@ void Timeline::record(const char* name, std::int64_t start, std::int64_t duratio
     }
     Lane& lane = laneOfThisThread();
     const std::lock_guard lock(lane.mutex);
-    lane.records.push_back({name, start, duration, lane.index, tags});
+    lane.records.push_back({name, start, duration, lane.index, tags, false});
+}
+
+void Timeline::recordStream(std::uint64_t stream, const char* name, std::int64_t start, std::int64_t duration,
+                            const RangeTags& tags) {
+    if (forwards_) {
+        if (parent_ != nullptr) {
+            RangeTags withFrame = tags;
+            withFrame.frame = frame_;
+            parent_->recordStream(stream, name, start, duration, withFrame);
+        }
+        return;
+    }
+    const std::lock_guard lock(mutex_);
+    auto lane = std::find_if(lanes_.begin(), lanes_.end(), [&](const auto& known) { return known->stream == stream; });
+    if (lane == lanes_.end()) {
+        auto created = std::make_unique<Lane>();
+        created->stream = stream;
+        created->index = static_cast<int>(lanes_.size());
+        lane = lanes_.insert(lanes_.end(), std::move(created));
+    }
+    const std::lock_guard laneLock((*lane)->mutex);
+    (*lane)->records.push_back({name, start, duration, (*lane)->index, tags, true});
 }
 
 std::vector<RangeRecord> Timeline::records() const {
@@ -190,8 +214,8 @@ std::string chromeTraceEvents(const std::vector<RangeRecord>& records, int proce
         }
         const int lane = records[i].lane;
         append(",\n"
-               R"({{"name": "thread_name", "ph": "M", "pid": {1}, "tid": {0}, "args": {{"name": "thread {0}"}}}})",
-               lane, process);
+               R"({{"name": "thread_name", "ph": "M", "pid": {1}, "tid": {0}, "args": {{"name": "{2} {0}"}}}})",
+               lane, process, records[i].stream ? "GPU stream" : "thread");
         append(",\n"
                R"({{"name": "thread_sort_index", "ph": "M", "pid": {1}, "tid": {0}, "args": {{"sort_index": {0}}}}})",
                lane, process);

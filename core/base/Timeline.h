@@ -26,6 +26,7 @@ struct RangeRecord {
     std::int64_t duration = 0;  ///< ns
     int lane = 0;               ///< thread or stream, numbered in order of appearance
     RangeTags tags;
+    bool stream = false; ///< the lane is a stream of a device
 };
 
 /// Collects the named ranges of a run. Ranges on one lane nest; any number of threads may record at once.
@@ -42,6 +43,9 @@ public:
     /// ns since this timeline was made.
     [[nodiscard]] std::int64_t now() const;
     void record(const char* name, std::int64_t start, std::int64_t duration, const RangeTags& tags);
+    /// Records a range of a device's stream, on a lane of its own. @param stream any number above 0 that is this stream's only
+    void recordStream(std::uint64_t stream, const char* name, std::int64_t start, std::int64_t duration,
+                      const RangeTags& tags);
     /// The frame that ranges of this timeline are about; -1: not said.
     [[nodiscard]] int frame() const { return frame_; }
     /// All ranges so far, by lane and then by start. Call when no range is open.

@@ -17,9 +17,6 @@ namespace {
 
 std::size_t size(int count) { return static_cast<std::size_t>(count); }
 
-/// Share of a spot's light on masked pixels from which a bin counts as masked.
-constexpr double maskedShare = 1e-6;
-
 } // namespace
 
 void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
@@ -355,19 +352,13 @@ bool FastPath::withinBounds(Member& member, int spectrum) const {
         if (masked && patch.coreBins.contains(bin) && member.fluxweight[size(s) * size(nwave) + size(i)] != 0.0)
             contrast = std::max({contrast, 2.0, std::sqrt(largest) / rowSum});
     }
-    const auto refusal = [&](double error) {
-        std::uint32_t why = 0;
-        if (!(error <= bounds_.resolution && error * contrast <= bounds_.ivar))
-            why |= static_cast<std::uint32_t>(PatchStatus::Leaking);
-        if (!(error * snr <= bounds_.flux)) why |= static_cast<std::uint32_t>(PatchStatus::Bright);
-        return why;
-    };
     const double root = std::sqrt(condition);
     const double neighbours = root * second / largest;
     const double error = root * solver_.leak(s)[lane] + neighbours + inverseSquareRootError(condition);
-    const std::uint32_t refused = refusal(error);
+    const std::uint32_t refused = refusal(bounds_, error, contrast, snr);
     member.climbed |= refused;
-    if (refusal(neighbours) != 0) member.failed = true; // no rung of the ladder has second neighbours
+    if (refusal(bounds_, neighbours, contrast, snr) != 0)
+        member.failed = true; // no rung of the ladder has second neighbours
     if (refused != 0) return false;
     member.error = std::max(member.error, error);
     member.condition = std::max(member.condition, condition);

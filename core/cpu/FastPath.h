@@ -5,18 +5,12 @@
 #include "core/cpu/SpotRows.h"
 #include "core/cpu/SymmetricEigen.h"
 #include "core/engine/Backend.h"
+#include "core/engine/ErrorBounds.h"
 
 #include <cstdint>
 #include <vector>
 
 namespace patchlight {
-
-/// What a patch's result may be wrong by because of what the fast path leaves out. A spectrum that cannot promise this climbs a rung.
-struct ErrorBounds {
-    double flux = 1e-6;       ///< sigma
-    double ivar = 1e-8;       ///< relative
-    double resolution = 1e-8; ///< absolute
-};
 
 /// Extracts the patches of a batch side by side in vector lanes (docs/method.md, "The fast path"). One thread's workspace.
 ///

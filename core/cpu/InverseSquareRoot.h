@@ -1,5 +1,7 @@
 #pragma once
 
+#include "core/engine/ErrorBounds.h"
+
 #include <vector>
 
 namespace patchlight {
@@ -17,10 +19,6 @@ struct InverseSquareRoot {
     /// The approximation with `poles` poles for condition numbers up to `kappa`.
     [[nodiscard]] static InverseSquareRoot make(double kappa, int poles);
 };
-
-/// What the relative error of a rung of the ladder is below. Large condition numbers come with masks, and bins whose row sums of Q are small
-/// beside the others': there more is asked for.
-[[nodiscard]] constexpr double inverseSquareRootError(double kappa) { return kappa <= 2000.0 ? 1e-10 : 1e-12; }
 
 /// The rungs of the ladder, by condition number: each entry's error is at most inverseSquareRootError(). Made once.
 [[nodiscard]] const std::vector<InverseSquareRoot>& inverseSquareRootLadder();

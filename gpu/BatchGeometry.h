@@ -1,0 +1,49 @@
+#pragma once
+
+#include "core/engine/Plan.h"
+#include "core/image/CcdImage.h"
+#include "gpu/kernels/BatchView.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace patchlight::gpu {
+
+/// Where the spots and patches of a batch lie, worked out on the host: traces, corners, pixel windows, which bins a CCD row has, and so how
+/// large the batch's arrays are.
+class BatchGeometry {
+public:
+    /// Widest blocks that the kernels take: diagonals of a spectrum's own, distance in bins of coupled neighbours.
+    static constexpr int widestOwn = 13;
+    static constexpr int longestReach = 24;
+
+    /// @return false where the kernels' layout does not suit: traces that turn back, or too many bins on a CCD row
+    [[nodiscard]] bool locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd);
+
+    /// Puts the batch's sizes into a view.
+    void describe(BatchView& view) const;
+    /// Writes what is copied to the device: the strip of the CCD, traces, corners, rows, patches.
+    void fill(const BatchView& view, const CcdView& ccd) const;
+
+    /// Of all patches' windows.
+    [[nodiscard]] std::size_t pixels() const { return pixels_; }
+    /// Spectrum of the PSF in the output's first row, and core wavelength in its first column.
+    [[nodiscard]] int firstRow() const { return rows_.first; }
+    [[nodiscard]] int firstColumn() const { return columns_.first; }
+
+private:
+    SpotCorners corners_;
+    std::vector<double> wavelength_, x_, y_;
+    std::vector<int> active_;
+    std::vector<PatchTask> tasks_;
+    std::size_t pixels_ = 0;
+    IndexRange rows_;    ///< spectra of the output
+    IndexRange columns_; ///< core wavelengths of the output
+    IndexRange stripX_, stripY_;
+    int stampX_ = 0, stampY_ = 0;
+    int ownWidth_ = 1, reach_ = 0;
+    int maxSpec_ = 0, maxWave_ = 0;
+    int modelColumns_ = 0;
+};
+
+} // namespace patchlight::gpu

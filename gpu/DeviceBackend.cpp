@@ -1,0 +1,524 @@
+#include "gpu/DeviceBackend.h"
+
+#include "core/cpu/CpuBackend.h"
+#include "core/cpu/InverseSquareRoot.h"
+#include "core/cpu/LaneSolver.h"
+#include "core/frame/ExtractedFrame.h"
+#include "gpu/BatchGeometry.h"
+#include "gpu/Launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace patchlight::gpu {
+
+std::uint64_t nextStreamNumber() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
+namespace {
+
+std::size_t size(int count) { return static_cast<std::size_t>(count); }
+
+constexpr std::size_t alignment = 256;
+/// Shared memory that leaves room for several blocks on a multiprocessor.
+constexpr std::size_t comfortableShared = 48 << 10;
+
+/// Gives out pieces of one block of memory; without one it only counts.
+class Carver {
+public:
+    explicit Carver(std::byte* base) : base_(base) {}
+    template <class T> T* take(std::size_t count) {
+        T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+        used_ += (count * sizeof(T) + alignment - 1) / alignment * alignment;
+        return piece;
+    }
+    [[nodiscard]] std::size_t used() const { return used_; }
+
+private:
+    std::byte* base_;
+    std::size_t used_ = 0;
+};
+
+/// Sizes of the three parts of a workspace: what is copied in, what stays, what is copied out.
+struct WorkspaceLayout {
+    std::size_t in = 0;
+    std::size_t work = 0;
+    std::size_t out = 0;
+    [[nodiscard]] std::size_t size() const { return in + work + out; }
+};
+
+// Each points the view's arrays of one part to where they lie. @return bytes
+
+std::size_t carveIn(BatchView& v, std::byte* base) {
+    Carver carver(base);
+    const std::size_t spots = size(v.nspec) * size(v.nbins);
+    const std::size_t strip = size(v.stripNx) * size(v.stripNy);
+    v.pixels = carver.take<float>(strip);
+    v.weights = carver.take<float>(strip);
+    v.wavelength = carver.take<double>(size(v.nbins));
+    v.traceX = carver.take<double>(spots);
+    v.traceY = carver.take<double>(spots);
+    v.cornerX = carver.take<int>(spots);
+    v.cornerY = carver.take<int>(spots);
+    v.active = carver.take<int>(size(v.nspec) * size(v.stripNy) * 2);
+    v.tasks = carver.take<PatchTask>(size(v.patches));
+    return carver.used();
+}
+
+/// @param pieces of work for the roots; @param pixels of all patches' windows
+std::size_t carveWork(BatchView& v, std::byte* base, std::size_t pieces, std::size_t pixels) {
+    Carver carver(base);
+    const std::size_t spots = size(v.nspec) * size(v.nbins);
+    const std::size_t bins = size(v.patches) * size(v.maxSpec) * size(v.maxWave);
+    const std::size_t spectra = size(v.patches) * size(v.maxSpec);
+    v.stamps = carver.take<double>(spots * size(v.stampStride));
+    v.own = carver.take<double>(spots * size(v.ownWidth));
+    v.next = carver.take<double>(spots * size(v.nextWidth()));
+    for (double** array : {&v.spotSum, &v.second, &v.y, &v.fluxweight, &v.unmasked})
+        *array = carver.take<double>(spots);
+    v.patchOwn = carver.take<double>(bins * size(v.ownWidth));
+    v.patchNext = carver.take<double>(bins * size(v.nextWidth()));
+    for (double** array :
+         {&v.patchY, &v.patchWeight, &v.side[0], &v.side[1], &v.leak[0], &v.leak[1], &v.x, &v.rowSum, &v.qx})
+        *array = carver.take<double>(bins);
+    for (double*& block : v.block) block = carver.take<double>(bins * (widestBand + 1));
+    v.q = carver.take<double>(bins * size(v.ndiag + 1));
+    v.accepted = carver.take<int>(spectra);
+    for (double** array : {&v.largest, &v.condition, &v.relativeLeak}) *array = carver.take<double>(spectra);
+    v.rootWork = carver.take<double>(pieces * v.rootWorkSize);
+    v.chi2 = carver.take<double>(2 * pixels);
+    return carver.used();
+}
+
+std::size_t carveOut(BatchView& v, std::byte* base) {
+    Carver carver(base);
+    const std::size_t plane = size(v.rows) * size(v.columns);
+    for (double** array : {&v.flux, &v.ivar, &v.xflux, &v.outWeight, &v.chi2pix, &v.pixmask})
+        *array = carver.take<double>(plane);
+    v.resolution = carver.take<double>(plane * size(2 * v.ndiag + 1));
+    v.modelFlux = carver.take<double>(size(v.rows) * size(v.modelColumns));
+    v.mask = carver.take<std::uint32_t>(plane);
+    v.states = carver.take<PatchState>(size(v.patches));
+    return carver.used();
+}
+
+WorkspaceLayout layoutOf(BatchView v, std::size_t pieces, std::size_t pixels) {
+    return {carveIn(v, nullptr), carveWork(v, nullptr, pieces, pixels), carveOut(v, nullptr)};
+}
+
+/// Memory and stream of one lane; kept from frame to frame.
+struct Lane {
+    std::unique_ptr<Stream> stream;
+    std::unique_ptr<Memory> workspace;
+    std::unique_ptr<Memory> in;  ///< pinned
+    std::unique_ptr<Memory> out; ///< pinned
+    BatchGeometry geometry;      ///< of the batch at hand
+
+    /// Makes room for a batch. @throws OutOfDeviceMemory
+    void require(Device& device, const WorkspaceLayout& layout) {
+        if (!stream) stream = device.makeStream();
+        const auto grow = [](std::unique_ptr<Memory>& memory, std::size_t bytes, const auto& allocate) {
+            if (memory && memory->size() >= bytes) return;
+            memory.reset();
+            memory = allocate(bytes);
+        };
+        grow(workspace, layout.size(), [&](std::size_t bytes) { return device.allocate(bytes); });
+        grow(in, layout.in, [&](std::size_t bytes) { return device.allocatePinned(bytes); });
+        grow(out, layout.out, [&](std::size_t bytes) { return device.allocatePinned(bytes); });
+    }
+};
+
+/// What outlives a frame: the device, and lanes that no frame uses at the moment.
+class Shared {
+public:
+    explicit Shared(std::unique_ptr<Device> one) : device(std::move(one)) {}
+    std::unique_ptr<Device> device;
+
+    [[nodiscard]] std::unique_ptr<Lane> takeLane() {
+        const std::lock_guard lock(mutex_);
+        if (idle_.empty()) return std::make_unique<Lane>();
+        std::unique_ptr<Lane> lane = std::move(idle_.back());
+        idle_.pop_back();
+        return lane;
+    }
+    void giveLane(std::unique_ptr<Lane> lane) {
+        const std::lock_guard lock(mutex_);
+        idle_.push_back(std::move(lane));
+    }
+    /// Bytes that lanes hold which nobody uses.
+    [[nodiscard]] std::size_t idleMemory() {
+        const std::lock_guard lock(mutex_);
+        std::size_t bytes = 0;
+        for (const auto& lane : idle_) bytes += lane->workspace ? lane->workspace->size() : 0;
+        return bytes;
+    }
+    /// Frees the memory of lanes that nobody uses.
+    void dropIdle() {
+        const std::lock_guard lock(mutex_);
+        idle_.clear();
+    }
+
+private:
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<Lane>> idle_;
+};
+
+/// Copies of the PSF and of the square roots' poles on the device.
+class Constants {
+public:
+    Constants(Device& device, const PsfView& psf) {
+        Ladder ladder;
+        for (const InverseSquareRoot& f : inverseSquareRootLadder()) {
+            if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
+                throw Error(
+                    fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
+            const int r = ladder.rungs++;
+            ladder.kappa[r] = f.kappa;
+            ladder.poles[r] = static_cast<int>(f.pole.size());
+            std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
+            std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
+        }
+        const std::size_t nspec = size(psf.nspec);
+        view_ = psf;
+        std::unique_ptr<Memory> staging;
+        for (const bool real : {false, true}) {
+            Carver carver(real ? staging->data() : nullptr);
+            double* coeff = carver.take<double>(nspec * size(psf.nparam) * size(psf.ncoeff));
+            double* domain = carver.take<double>(2 * size(psf.nparam));
+            double* coeffX = carver.take<double>(nspec * size(psf.ncoeffX));
+            double* coeffY = carver.take<double>(nspec * size(psf.ncoeffY));
+            Ladder* rungs = carver.take<Ladder>(1);
+            if (!real) {
+                staging = device.allocatePinned(carver.used());
+                memory_ = device.allocate(carver.used());
+                continue;
+            }
+            std::copy_n(psf.coeff, nspec * size(psf.nparam) * size(psf.ncoeff), coeff);
+            std::copy_n(psf.domain, 2 * size(psf.nparam), domain);
+            std::copy_n(psf.coeffX, nspec * size(psf.ncoeffX), coeffX);
+            std::copy_n(psf.coeffY, nspec * size(psf.ncoeffY), coeffY);
+            *rungs = ladder;
+            const auto onDevice = [&](auto* p) {
+                return reinterpret_cast<decltype(p)>(memory_->data() +
+                                                     (reinterpret_cast<std::byte*>(p) - staging->data()));
+            };
+            view_.coeff = onDevice(coeff);
+            view_.domain = onDevice(domain);
+            view_.coeffX = onDevice(coeffX);
+            view_.coeffY = onDevice(coeffY);
+            ladder_ = onDevice(rungs);
+        }
+        const std::unique_ptr<Stream> stream = device.makeStream();
+        stream->copyIn(memory_->data(), staging->data(), staging->size());
+        stream->wait(nullptr, {});
+    }
+    [[nodiscard]] const PsfView& psf() const { return view_; }
+    [[nodiscard]] const Ladder* ladder() const { return ladder_; }
+
+private:
+    std::unique_ptr<Memory> memory_;
+    PsfView view_;
+    const Ladder* ladder_ = nullptr;
+};
+
+class DeviceJob final : public FrameJob {
+public:
+    DeviceJob(const FrameInput& input, const DeviceBackendOptions& options, int lanes, std::shared_ptr<Shared> shared,
+              Backend& cpu)
+        : input_(input), options_(options), shared_(std::move(shared)), device_(*shared_->device),
+          constants_(device_, input.psf), cpu_(cpu.begin(input, lanes)) {
+        makeLanes(std::max(1, std::min(lanes, options.streams)));
+    }
+    ~DeviceJob() override {
+        for (auto& lane : lanes_) shared_->giveLane(std::move(lane));
+    }
+
+    [[nodiscard]] int lanes() const override { return static_cast<int>(lanes_.size()); }
+
+    void run(const Batch& batch, int lane, const FrameOutput& output) override {
+        if (batch.steps.count() > steps_) {
+            for (int step = batch.steps.first; step < batch.steps.last; step += steps_)
+                run({batch.subbundles, {step, std::min(batch.steps.last, step + steps_)}}, lane, output);
+            return;
+        }
+        const Plan& plan = *input_.plan;
+        const RangeTags tags{plan.subbundles[size(batch.subbundles.first)].bundle, batch.steps.first,
+                             batch.subbundles.count() * batch.steps.count()};
+        const NamedRange range(input_.timeline, "batch", tags);
+        Lane& work = *lanes_[size(lane)];
+        {
+            const NamedRange geometry(input_.timeline, "geometry", tags);
+            if (!work.geometry.locate(input_.psf, plan, batch, input_.ccd) || !fits(sizes(work.geometry))) {
+                if (tags.patches > 1) {
+                    // Each patch for itself, so that where it is solved does not depend on its batch.
+                    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+                        for (int step = batch.steps.first; step < batch.steps.last; ++step)
+                            run({{sub, sub + 1}, {step, step + 1}}, lane, output);
+                } else {
+                    cpu_->run(batch, lane, output);
+                }
+                return;
+            }
+        }
+        try {
+            solve(work, tags);
+        } catch (const OutOfDeviceMemory& error) {
+            // Another program on the device has taken what was free.
+            if (batch.steps.count() == 1) {
+                spdlog::warn("{}: out of memory ({}); the CPU solves bundle {}, step {}", device_.name(), error.what(),
+                             tags.bundle, tags.step);
+                cpu_->run(batch, lane, output);
+                return;
+            }
+            spdlog::warn("{}: out of memory ({}); bundle {}, steps from {} in two halves", device_.name(), error.what(),
+                         tags.bundle, tags.step);
+            const int half = batch.steps.first + batch.steps.count() / 2;
+            run({batch.subbundles, {batch.steps.first, half}}, lane, output);
+            run({batch.subbundles, {half, batch.steps.last}}, lane, output);
+            return;
+        }
+        collect(batch, work, lane, output);
+    }
+
+    [[nodiscard]] PatchDetail inspect(const Patch& patch) override { return cpu_->inspect(patch); }
+
+private:
+    /// The view's sizes, for a batch whose spots lie as `geometry` says.
+    [[nodiscard]] BatchView sizes(const BatchGeometry& geometry) const {
+        const Plan& plan = *input_.plan;
+        BatchView v;
+        v.psf = constants_.psf();
+        v.ladder = constants_.ladder();
+        v.tail = plan.options.psfTail;
+        v.reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
+        v.psferr = plan.psferr;
+        v.regularize = plan.options.regularize;
+        v.bounds = options_.bounds;
+        v.ndiag = plan.ndiag;
+        v.ccdNx = input_.ccd.nx;
+        v.ccdNy = input_.ccd.ny;
+        geometry.describe(v);
+        v.rootWorkSize = std::max(RootsKernel<12>::workSize(v.maxWave), RootsKernel<24>::workSize(v.maxWave));
+        return v;
+    }
+    /// True where the largest kernels' blocks fit on the device.
+    [[nodiscard]] bool fits(const BatchView& v) const {
+        const EliminateKernel<widestBand> widest{v};
+        const DeviceLimits limits = device_.limits();
+        return widest.threads() <= limits.threads && widest.sharedDoubles() * sizeof(double) <= limits.sharedBytes &&
+               SpotsKernel{v, 1}.sharedDoubles() * sizeof(double) <= limits.sharedBytes &&
+               FinishKernel{v}.sharedDoubles() * sizeof(double) <= limits.sharedBytes;
+    }
+    [[nodiscard]] std::size_t pieces(const BatchView& v) const {
+        return size(std::min(v.patches * v.maxSpec, device_.limits().groups));
+    }
+
+    /// Room for a batch of a bundle in the middle of the frame, and a little more; a batch that needs more than that makes its lane's
+    /// workspace grow.
+    [[nodiscard]] WorkspaceLayout needed(int steps) const {
+        const Plan& plan = *input_.plan;
+        const int middle = static_cast<int>(plan.subbundles.size()) / 2;
+        const auto sameBundle = [&](int sub) {
+            return sub >= 0 && sub < static_cast<int>(plan.subbundles.size()) &&
+                   plan.subbundles[size(sub)].bundle == plan.subbundles[size(middle)].bundle;
+        };
+        IndexRange subbundles{middle, middle + 1};
+        while (sameBundle(subbundles.first - 1)) --subbundles.first;
+        while (sameBundle(subbundles.last)) ++subbundles.last;
+        BatchGeometry geometry;
+        if (!geometry.locate(input_.psf, plan, {subbundles, {0, steps}}, input_.ccd)) return {};
+        const BatchView v = sizes(geometry);
+        const WorkspaceLayout exact = layoutOf(v, pieces(v), geometry.pixels());
+        const auto more = [](std::size_t bytes) { return (bytes + bytes / 16 + alignment) / alignment * alignment; };
+        return {more(exact.in), more(exact.work), more(exact.out)};
+    }
+
+    /// As many lanes, and as many steps a batch, as fit into the device's memory.
+    void makeLanes(int wanted) {
+        std::size_t budget = device_.freeMemory() / 10 * 9 + shared_->idleMemory();
+        if (options_.memory != 0) budget = std::min(budget, options_.memory);
+        steps_ = input_.plan->nsteps;
+        WorkspaceLayout each = needed(steps_);
+        while (each.size() > budget && steps_ > 1) {
+            steps_ = (steps_ + 1) / 2;
+            each = needed(steps_);
+        }
+        const std::size_t fit = budget / std::max<std::size_t>(each.size(), 1);
+        int count = std::max(1, fit < size(wanted) ? static_cast<int>(fit) : wanted);
+        while (true) {
+            try {
+                while (static_cast<int>(lanes_.size()) < count) {
+                    lanes_.push_back(shared_->takeLane());
+                    lanes_.back()->require(device_, each);
+                }
+                return;
+            } catch (const OutOfDeviceMemory& error) {
+                lanes_.clear();
+                shared_->dropIdle();
+                if (count > 1) {
+                    count = (count + 1) / 2;
+                } else if (steps_ > 1) {
+                    steps_ = (steps_ + 1) / 2;
+                    each = needed(steps_);
+                } else {
+                    throw Error(fmt::format("{}: not even one wavelength step of a bundle fits into its memory ({}); "
+                                            "--backend cpu needs no device",
+                                            device_.description(), error.what()));
+                }
+                spdlog::warn("{}: out of memory ({}); going on with {} stream{} and {} wavelength step{} a batch",
+                             device_.name(), error.what(), count, count == 1 ? "" : "s", steps_,
+                             steps_ == 1 ? "" : "s");
+            }
+        }
+    }
+
+    void solve(Lane& lane, const RangeTags& tags) {
+        BatchView v = sizes(lane.geometry);
+        const std::size_t work = pieces(v);
+        const WorkspaceLayout layout = layoutOf(v, work, lane.geometry.pixels());
+        lane.require(device_, layout);
+        std::byte* const base = lane.workspace->data();
+        BatchView host = v;
+        (void)carveIn(host, lane.in->data());
+        (void)carveIn(v, base);
+        (void)carveWork(v, base + layout.in, work, lane.geometry.pixels());
+        (void)carveOut(v, base + layout.in + layout.work);
+        {
+            const NamedRange range(input_.timeline, "pack", tags);
+            lane.geometry.fill(host, input_.ccd);
+        }
+        Stream& stream = *lane.stream;
+        stream.range("gpu copy in");
+        stream.copyIn(base, lane.in->data(), layout.in);
+        const auto launch = [&](const auto& kernel) {
+            stream.range(kernel.name);
+            stream.launch(TeamLaunch{kernel});
+        };
+        SpotsKernel spots{v, 8};
+        while (spots.binsPerBlock > 1 && spots.sharedDoubles() * sizeof(double) > comfortableShared)
+            spots.binsPerBlock /= 2;
+        launch(spots);
+        launch(SumsKernel{v, 8});
+        launch(GatherKernel{v});
+        // Each rung for those patches only that the one before could not promise: the others' blocks end at once.
+        const auto rung = [&](auto eliminate, auto roots) {
+            launch(eliminate);
+            stream.range(roots.name);
+            stream.launch(GroupLaunch{roots, work});
+            launch(FinishKernel{v});
+        };
+        rung(EliminateKernel<LaneSolver::narrowBand>{v}, RootsKernel<LaneSolver::narrowBand>{v});
+        rung(EliminateKernel<LaneSolver::middleBand>{v}, RootsKernel<LaneSolver::middleBand>{v});
+        rung(EliminateKernel<LaneSolver::wideBand>{v}, RootsKernel<LaneSolver::wideBand>{v});
+        launch(PixelsKernel{v});
+        launch(BinsKernel{v});
+        stream.range("gpu copy out");
+        stream.copyOut(lane.out->data(), base + layout.in + layout.work, layout.out);
+        {
+            const NamedRange range(input_.timeline, "wait for the device", tags);
+            stream.wait(input_.timeline, tags);
+        }
+    }
+
+    /// Brings what was copied out into the frame; what the device did not solve, the CPU does.
+    void collect(const Batch& batch, Lane& lane, int number, const FrameOutput& output) {
+        const Plan& plan = *input_.plan;
+        BatchView v = sizes(lane.geometry);
+        (void)carveOut(v, lane.out->data());
+        {
+            const NamedRange range(input_.timeline, "unpack");
+            const BatchGeometry& geometry = lane.geometry;
+            ExtractedFrame& frame = *output.frame;
+            const std::size_t columns = size(v.columns);
+            const std::size_t column = size(geometry.firstColumn());
+            for (int r = 0; r < v.rows; ++r) {
+                const int spectrum = geometry.firstRow() + r;
+                if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) continue;
+                const std::size_t to = size(spectrum - plan.specmin);
+                const std::size_t from = size(r) * columns;
+                const std::pair<Array2<double>*, const double*> planes[] = {
+                    {&frame.flux, v.flux},       {&frame.ivar, v.ivar},
+                    {&frame.xflux, v.xflux},     {&frame.fluxweight, v.outWeight},
+                    {&frame.chi2pix, v.chi2pix}, {&frame.pixmaskFraction, v.pixmask}};
+                for (const auto& [array, plane] : planes) std::copy_n(plane + from, columns, &(*array)(to, column));
+                std::copy_n(v.mask + from, columns, &frame.mask(to, column));
+                for (std::size_t k = 0; k < size(2 * v.ndiag + 1); ++k)
+                    std::copy_n(v.resolution + (size(r) * size(2 * v.ndiag + 1) + k) * columns, columns,
+                                &frame.resolution(to, k, column));
+                if (output.modelFlux != nullptr)
+                    std::copy_n(v.modelFlux + size(r) * size(v.modelColumns), size(v.modelColumns),
+                                &(*output.modelFlux)(to, size(batch.steps.first * plan.grid.nwavestep)));
+            }
+        }
+        int p = 0;
+        for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+            for (int step = batch.steps.first; step < batch.steps.last; ++step, ++p) {
+                const PatchState& state = v.states[p];
+                if (state.open != 0) {
+                    cpu_->run({{sub, sub + 1}, {step, step + 1}}, number, output);
+                } else if (output.reports != nullptr) {
+                    PatchReport& report = output.reports[size(sub) * size(plan.nsteps) + size(step)];
+                    report.status =
+                        state.empty != 0 ? static_cast<std::uint32_t>(PatchStatus::NoPixels) : state.climbed;
+                    report.error = state.error;
+                    report.condition = state.condition;
+                }
+            }
+    }
+
+    FrameInput input_;
+    DeviceBackendOptions options_;
+    std::shared_ptr<Shared> shared_;
+    Device& device_;
+    Constants constants_;
+    std::unique_ptr<FrameJob> cpu_;
+    int steps_ = 1; ///< of a batch, at most
+    std::vector<std::unique_ptr<Lane>> lanes_;
+};
+
+class DeviceBackend final : public Backend {
+public:
+    DeviceBackend(std::unique_ptr<Device> device, const DeviceBackendOptions& options)
+        : options_(options), shared_(std::make_shared<Shared>(std::move(device))),
+          cpu_(makeCpuBackend({.exact = false, .bounds = options.bounds})) {}
+    [[nodiscard]] std::string name() const override { return shared_->device->name(); }
+    [[nodiscard]] std::string description() const override { return shared_->device->description(); }
+    [[nodiscard]] int batchSteps(const Plan& plan) const override {
+        return onDevice(plan) ? plan.nsteps : cpu_->batchSteps(plan);
+    }
+    [[nodiscard]] std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) override {
+        const Plan& plan = *input.plan;
+        if (!onDevice(plan)) {
+            spdlog::warn("{}: {} is not done on the device yet; the CPU does it", name(),
+                         plan.options.method == Method::Seamless ? "--method seamless" : "--decorrelate noise");
+            return cpu_->begin(input, lanes);
+        }
+        const int wanted = lanes > 0 ? lanes : options_.streams;
+        return std::make_unique<DeviceJob>(input, options_, wanted, shared_, *cpu_);
+    }
+
+private:
+    [[nodiscard]] static bool onDevice(const Plan& plan) {
+        return plan.options.method == Method::Patches && plan.options.decorrelate == Decorrelate::Signal;
+    }
+    DeviceBackendOptions options_;
+    std::shared_ptr<Shared> shared_;
+    std::unique_ptr<Backend> cpu_;
+};
+
+} // namespace
+
+std::unique_ptr<Backend> makeDeviceBackend(std::unique_ptr<Device> device, const DeviceBackendOptions& options) {
+    return std::make_unique<DeviceBackend>(std::move(device), options);
+}
+
+} // namespace patchlight::gpu

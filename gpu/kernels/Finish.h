@@ -1,0 +1,173 @@
+#pragma once
+
+#include "core/engine/ErrorBounds.h"
+#include "core/engine/PatchStatus.h"
+#include "core/engine/Physics.h"
+#include "gpu/kernels/BatchView.h"
+#include "gpu/kernels/Team.h"
+
+#include <cmath>
+
+namespace patchlight::gpu {
+
+/// After a rung: which spectra of a patch keep what ErrorBounds promise, by the same estimate as the CPU's; those are written
+/// (flux, ivar, resolution). A block a patch.
+struct FinishKernel {
+    static constexpr const char* name = "gpu acceptance";
+    BatchView b;
+
+    [[nodiscard]] int blocks() const { return b.patches; }
+    [[nodiscard]] int threads() const { return 128; }
+    [[nodiscard]] std::size_t itemBytes() const { return 0; }
+    [[nodiscard]] std::size_t sharedDoubles() const {
+        return static_cast<std::size_t>(b.maxSpec) * static_cast<std::size_t>(3 * b.maxWave + 4);
+    }
+
+    template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int patch) const {
+        const PatchTask& task = b.tasks[patch];
+        const bool open = b.states[patch].open != 0;
+        const bool empty = b.states[patch].empty != 0;
+        if (!open) return;
+        const int n = task.nwave;
+        double* perBin = team.shared();                // [ncore][n][3]: second neighbours, signal to noise, contrast
+        double* verdict = perBin + task.ncore * n * 3; // [ncore][4]: why not, beyond the ladder, error, condition
+        for (int item = team.rank(); item < task.ncore * n; item += team.size()) {
+            const int s = task.core + item / n;
+            const int i = item % n;
+            examine(patch, task, s, i, perBin + 3 * item);
+        }
+        team.sync();
+        for (int c = team.rank(); c < task.ncore; c += team.size()) judge(patch, task, c, empty, perBin, verdict);
+        team.sync();
+        for (int c = 0; c < task.ncore; ++c)
+            if (verdict[4 * c] == 0.0) write(team, patch, task, c, empty);
+        team.sync();
+        if (team.rank() != 0) return;
+        PatchState& state = b.states[patch];
+        int left = 0;
+        for (int c = 0; c < task.ncore; ++c) {
+            int& accepted = b.accepted[b.spectrumOf(patch, task.core + c)];
+            if (verdict[4 * c] == 0.0) accepted = 1;
+            if (accepted == 0) {
+                ++left;
+                state.climbed |= static_cast<std::uint32_t>(verdict[4 * c]);
+            }
+            state.error = larger(state.error, verdict[4 * c + 2]);
+            state.condition = larger(state.condition, verdict[4 * c + 3]);
+        }
+        state.open = left > 0 ? 1 : 0;
+        if (left > 0) state.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
+    }
+
+private:
+    PATCHLIGHT_HOST_DEVICE void examine(int patch, const PatchTask& task, int s, int i, double* out) const {
+        const std::size_t at = b.flat(patch, s, i);
+        const std::size_t spot = b.spot(task.spectrum + s, task.bin + i);
+        double second = 0.0;
+        if (s + 2 < task.nspec) second = b.second[spot];
+        if (s >= 2) second = larger(second, b.second[b.spot(task.spectrum + s - 2, task.bin + i)]);
+        const double rowSum = std::abs(b.rowSum[at]);
+        // A bright neighbour's errors come over with its light.
+        double flux = 1.2 * std::abs(b.x[at]);
+        if (s > 0) flux = larger(flux, std::abs(b.x[b.flat(patch, s - 1, i)]));
+        if (s + 1 < task.nspec) flux = larger(flux, std::abs(b.x[b.flat(patch, s + 1, i)]));
+        double contrast = 1.0;
+        if (b.spotSum[spot] - b.unmasked[spot] > maskedShare && i >= task.coreBin && i < task.coreBinEnd &&
+            b.patchWeight[at] != 0.0)
+            contrast = larger(2.0, std::sqrt(b.largest[b.spectrumOf(patch, s)]) / rowSum);
+        out[0] = second;
+        out[1] = flux * rowSum;
+        out[2] = contrast;
+    }
+
+    /// verdict: 0: accepted now; -1: accepted before; else PatchStatus bits.
+    PATCHLIGHT_HOST_DEVICE void judge(int patch, const PatchTask& task, int c, bool empty, const double* perBin,
+                                      double* verdict) const {
+        const std::size_t at = b.spectrumOf(patch, task.core + c);
+        double* out = verdict + 4 * c;
+        out[0] = out[1] = out[2] = out[3] = 0.0;
+        if (b.accepted[at] != 0) {
+            out[0] = -1.0;
+            return;
+        }
+        if (empty) return;
+        const double condition = b.condition[at];
+        const double largest = b.largest[at];
+        if (!(condition > 0.0)) {
+            out[0] = static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
+            out[3] = HUGE_VAL;
+            return;
+        }
+        double second = 0.0;
+        double snr = 0.0;
+        double contrast = 1.0;
+        for (int i = 0; i < task.nwave; ++i) {
+            const double* one = perBin + 3 * (c * task.nwave + i);
+            second = larger(second, one[0]);
+            snr = larger(snr, one[1]);
+            contrast = larger(contrast, one[2]);
+        }
+        const double root = std::sqrt(condition);
+        const double error = root * b.relativeLeak[at] + root * second / largest + inverseSquareRootError(condition);
+        out[0] = static_cast<double>(refusal(b.bounds, error, contrast, snr));
+        if (out[0] == 0.0) {
+            out[2] = error;
+            out[3] = condition;
+        }
+    }
+
+    /// flux, ivar and resolution of a core spectrum.
+    template <class Team>
+    PATCHLIGHT_HOST_DEVICE void write(Team& team, int patch, const PatchTask& task, int c, bool empty) const {
+        const int s = task.core + c;
+        const int n = task.nwave;
+        const std::size_t row = static_cast<std::size_t>(task.row + c);
+        const std::size_t first = b.flat(patch, s, 0);
+        // 1 / row sum of Q, 0 for bins without light.
+        const auto normal = [&](int i) {
+            if (empty || b.patchWeight[first + static_cast<std::size_t>(i)] == 0.0) return 0.0;
+            const double sum = b.rowSum[first + static_cast<std::size_t>(i)];
+            return sum != 0.0 ? 1.0 / sum : 0.0;
+        };
+        const int diagonals = 2 * b.ndiag + 1;
+        for (int item = team.rank(); item < task.keepBins * (diagonals + 1); item += team.size()) {
+            const int k = item / task.keepBins;
+            const int column = item % task.keepBins;
+            const int i = task.coreBin + column;
+            const std::size_t to = static_cast<std::size_t>(task.column + column);
+            const double mine = normal(i);
+            if (k == diagonals) {
+                const std::size_t at = row * static_cast<std::size_t>(b.columns) + to;
+                const double sum = mine != 0.0 ? b.rowSum[first + static_cast<std::size_t>(i)] : 0.0;
+                b.flux[at] = mine != 0.0 ? b.qx[first + static_cast<std::size_t>(i)] * mine : 0.0;
+                b.ivar[at] = sum * sum;
+                continue;
+            }
+            // R[r, i] = Q[r, i] / row sum of r, at diagonal k = r - i + ndiag.
+            const int r = i + k - b.ndiag;
+            double value = 0.0;
+            if (mine != 0.0 && r >= 0 && r < n) {
+                const double theirs = normal(r);
+                const int low = smaller(r, i);
+                const int distance = larger(r, i) - low;
+                if (theirs != 0.0)
+                    value = b.q[(first + static_cast<std::size_t>(low)) * static_cast<std::size_t>(b.ndiag + 1) +
+                                static_cast<std::size_t>(distance)] *
+                            theirs;
+            }
+            b.resolution[(row * static_cast<std::size_t>(diagonals) + static_cast<std::size_t>(k)) *
+                             static_cast<std::size_t>(b.columns) +
+                         to] = value;
+        }
+        if (!b.reconvolved) return;
+        for (int j = team.rank(); j < task.coreBinEnd - task.coreBin; j += team.size()) {
+            const int i = task.coreBin + j;
+            const double mine = normal(i);
+            b.modelFlux[row * static_cast<std::size_t>(b.modelColumns) +
+                        static_cast<std::size_t>(task.modelColumn + j)] =
+                mine != 0.0 ? b.qx[first + static_cast<std::size_t>(i)] * mine : 0.0;
+        }
+    }
+};
+
+} // namespace patchlight::gpu

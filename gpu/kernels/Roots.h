@@ -1,0 +1,291 @@
+#pragma once
+
+#include "gpu/kernels/BatchView.h"
+#include "gpu/kernels/Lanes.h"
+#include "gpu/kernels/Team.h"
+
+#include <cmath>
+
+namespace patchlight::gpu {
+
+/// S_s = F_s + G_s - D_s of each spectrum of each patch, its deconvolved flux, a proved bound of its condition number, and for core spectra
+/// Q_s = S_s^(1/2) as Q 1, Q xflux and ndiag + 1 diagonals (docs/method.md, "The fast path", 4). A group of sixteen lanes a spectrum:
+/// first a lane for xflux and one for each rung of the ladder of condition numbers, then a lane for each pole.
+///
+/// The window of rows that a banded factorisation looks back at stays in registers; factors go to the group's piece of work memory.
+template <int W> struct RootsKernel {
+    static constexpr const char* name = "gpu roots";
+    BatchView b;
+
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE int groups() const { return b.patches * b.maxSpec; }
+    /// Doubles of work that a group needs.
+    [[nodiscard]] static std::size_t workSize(int n) {
+        return static_cast<std::size_t>(n + W + 2) * (W + 2) + static_cast<std::size_t>(n) * rowSize * groupLanes;
+    }
+
+    template <class Group> PATCHLIGHT_HOST_DEVICE void operator()(const Group& group, int index, double* work) const {
+        using Value = typename Group::Value;
+        const int patch = index / b.maxSpec;
+        const int s = index % b.maxSpec;
+        const PatchTask& task = b.tasks[patch];
+        if (s >= task.nspec || b.states[patch].open == 0) return;
+        const int n = task.nwave;
+        const Ladder& ladder = *b.ladder;
+        double* schur =
+            work; // columns: (c - m, c) at [c (W + 1) + m], with W + 1 columns of the unit matrix after the last
+        double* side = schur + static_cast<std::size_t>(n + W + 1) * (W + 1);
+        double* rows = side + n + W + 1;
+
+        const std::size_t first = b.flat(patch, s, 0);
+        const double* f = b.block[0] + first * (W + 1);
+        const double* g = b.block[1] + first * (W + 1);
+        group.lanes([&](int lane) {
+            for (int item = lane; item < (n + W + 1) * (W + 1); item += groupLanes) {
+                const int c = item / (W + 1);
+                const int m = item % (W + 1);
+                const int r = c - m;
+                double value = c >= n && m == 0 ? 1.0 : 0.0;
+                if (c < n && r >= 0) {
+                    value = f[r * (W + 1) + m] + g[r * (W + 1) + m];
+                    if (m < b.ownWidth)
+                        value -=
+                            b.patchOwn[(first + static_cast<std::size_t>(r)) * static_cast<std::size_t>(b.ownWidth) +
+                                       static_cast<std::size_t>(m)];
+                }
+                schur[item] = value;
+            }
+            for (int i = lane; i < n; i += groupLanes)
+                side[i] = b.side[0][first + static_cast<std::size_t>(i)] +
+                          b.side[1][first + static_cast<std::size_t>(i)] -
+                          b.patchY[first + static_cast<std::size_t>(i)];
+        });
+        group.sync();
+
+        const double largest = group.largest(group.make([&](int lane) {
+            double most = 0.0;
+            for (int i = lane; i < n; i += groupLanes) {
+                double sum = 0.0;
+                for (int d = 0; d <= W; ++d) {
+                    if (i - d >= 0) sum += std::abs(schur[i * (W + 1) + d]);
+                    if (d > 0 && i + d < n) sum += std::abs(schur[(i + d) * (W + 1) + d]);
+                }
+                most = largerOrNaN(most, sum);
+            }
+            return most;
+        }));
+        const double leak = group.largest(group.make([&](int lane) {
+            double most = 0.0;
+            for (int i = lane; i < n; i += groupLanes)
+                most = largerOrNaN(most, largerOrNaN(b.leak[0][first + static_cast<std::size_t>(i)],
+                                                     b.leak[1][first + static_cast<std::size_t>(i)]));
+            return most;
+        }));
+
+        const bool wanted = s >= task.core && s < task.core + task.ncore && b.accepted[b.spectrumOf(patch, s)] == 0;
+        const Value shift = group.make([&](int lane) {
+            return wanted && lane > 0 && lane <= ladder.rungs ? -largest / ladder.kappa[lane - 1] : 0.0;
+        });
+        const Value lowest = factorise(group, schur, shift, n, side, rows);
+        solveBack(group, rows, n, b.x + first);
+        group.sync();
+
+        const int proved = group.firstPositive(group.make(lowest, [&](int lane, double pivot) {
+            return lane > 0 && lane <= ladder.rungs && pivot > 0.0 ? 1.0 : 0.0;
+        }));
+        const int rung = wanted && proved < groupLanes ? proved - 1 : -1;
+        group.lanes([&](int lane) {
+            if (lane != 0) return;
+            b.largest[b.spectrumOf(patch, s)] = largest;
+            b.relativeLeak[b.spectrumOf(patch, s)] = leak / largest;
+            b.condition[b.spectrumOf(patch, s)] = rung >= 0 ? ladder.kappa[rung] : 0.0;
+        });
+        if (rung < 0) return;
+
+        const double smallest = largest / ladder.kappa[rung];
+        const double root = std::sqrt(smallest);
+        double total = 0.0;
+        for (int k = 0; k < ladder.poles[rung]; ++k) total += ladder.weight[rung][k] * root;
+        for (int k0 = 0; k0 < ladder.poles[rung]; k0 += groupLanes) {
+            const Value pole = group.make([&](int lane) {
+                return k0 + lane < ladder.poles[rung] ? ladder.pole[rung][k0 + lane] * smallest : largest;
+            });
+            const Value factor = group.make([&](int lane) {
+                return k0 + lane < ladder.poles[rung]
+                           ? ladder.weight[rung][k0 + lane] * root * (ladder.pole[rung][k0 + lane] * smallest)
+                           : 0.0;
+            });
+            (void)factorise(group, schur, pole, n, b.x + first, rows);
+            subtractInverse(group, rows, n, factor, k0 == 0, total, first);
+        }
+        if (b.ndiag > W)
+            group.lanes([&](int lane) {
+                for (int item = lane; item < n * (b.ndiag - W); item += groupLanes)
+                    b.q[(first + static_cast<std::size_t>(item / (b.ndiag - W))) *
+                            static_cast<std::size_t>(b.ndiag + 1) +
+                        static_cast<std::size_t>(W + 1 + item % (b.ndiag - W))] = 0.0;
+            });
+    }
+
+private:
+    /// A row of factors: u_1 .. u_W, 1/pivot, and the two right-hand sides.
+    static constexpr int rowSize = W + 3;
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static constexpr int corner(int m, int c) { // of a triangle, m <= c <= W
+        return m * (W + 1) - m * (m - 1) / 2 + c - m;
+    }
+
+    /// S + shift = U^T D U; with D^-1 U^-T 1 and D^-1 U^-T `from` on the way. @return smallest pivot, NaN where one is
+    template <class Group>
+    PATCHLIGHT_HOST_DEVICE typename Group::Value factorise(const Group& group, const double* schur,
+                                                           const typename Group::Value& shift, int n,
+                                                           const double* from, double* rows) const {
+        using Value = typename Group::Value;
+        Value t[(W + 1) * (W + 2) / 2];
+        Value b1[W + 1];
+        Value bx[W + 1];
+        PATCHLIGHT_KERNEL_UNROLL
+        for (int c = 0; c <= W; ++c) {
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = 0; m <= W; ++m) {
+                if (m > c) continue;
+                t[corner(m, c)] = Value(schur[c * (W + 1) + c - m]);
+            }
+            t[corner(c, c)] = t[corner(c, c)] + shift;
+            b1[c] = Value(c < n ? 1.0 : 0.0);
+            bx[c] = Value(c < n ? from[c] : 0.0);
+        }
+        Value lowest = Value(1e300);
+        for (int i = 0; i < n; ++i) {
+            lowest = lowerOrNaN(lowest, t[0]);
+            const Value inverse = Value(1.0) / t[0];
+            double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+            Value pivotRow[W + 1];
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int c = 1; c <= W; ++c) pivotRow[c] = t[corner(0, c)];
+            const Value one = b1[0];
+            const Value x = bx[0];
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = 1; m <= W; ++m) {
+                const Value u = pivotRow[m] * inverse;
+                group.store(u, row + (m - 1) * groupLanes);
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int c = 1; c <= W; ++c) {
+                    if (c < m) continue;
+                    t[corner(m - 1, c - 1)] = t[corner(m, c)] - u * pivotRow[c];
+                }
+                b1[m - 1] = b1[m] - u * one;
+                bx[m - 1] = bx[m] - u * x;
+            }
+            group.store(inverse, row + W * groupLanes);
+            group.store(one * inverse, row + (W + 1) * groupLanes);
+            group.store(x * inverse, row + (W + 2) * groupLanes);
+            // Column i + 1 + W enters.
+            const double* entering = schur + static_cast<std::size_t>(smaller(i + 1 + W, n + W)) * (W + 1);
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = 0; m <= W; ++m) t[corner(m, W)] = Value(entering[W - m]);
+            t[corner(W, W)] = t[corner(W, W)] + shift;
+            b1[W] = Value(i + 1 + W < n ? 1.0 : 0.0);
+            bx[W] = Value(i + 1 + W < n ? from[i + 1 + W] : 0.0);
+        }
+        return lowest;
+    }
+
+    /// x = U^-1 of the second right-hand side, of lane 0.
+    template <class Group>
+    PATCHLIGHT_HOST_DEVICE void solveBack(const Group& group, const double* rows, int n, double* x) const {
+        group.lanes([&](int lane) {
+            if (lane != 0) return;
+            double after[W];
+            for (int m = 0; m < W; ++m) after[m] = 0.0;
+            for (int i = n - 1; i >= 0; --i) {
+                const double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+                double sum = row[(W + 2) * groupLanes];
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int m = W; m >= 1; --m) sum -= row[(m - 1) * groupLanes] * after[m - 1];
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int m = W - 1; m >= 1; --m) after[m] = after[m - 1];
+                after[0] = sum;
+                x[i] = sum;
+            }
+        });
+    }
+
+    /// Takes `factor` times the band of (S + pole)^-1 (Takahashi's recurrence), and times its products with 1 and with x, summed over
+    /// lanes, from q, Q 1 and Q x; these begin as `total` times the unit matrix on the first pass.
+    template <class Group>
+    PATCHLIGHT_HOST_DEVICE void subtractInverse(const Group& group, const double* rows, int n,
+                                                const typename Group::Value& factor, bool begin, double total,
+                                                std::size_t first) const {
+        using Value = typename Group::Value;
+        constexpr int values = (W + 3 + 7) / 8 * 8;
+        Value z[(W + 1) * (W + 2) / 2]; // (r, c) of the rows after, 1 <= r <= c <= W, at corner(r - 1, c - 1)
+        Value ones[W + 1];
+        Value xs[W + 1];
+        PATCHLIGHT_KERNEL_UNROLL
+        for (int k = 0; k < (W + 1) * (W + 2) / 2; ++k) z[k] = Value(0.0);
+        PATCHLIGHT_KERNEL_UNROLL
+        for (int m = 0; m <= W; ++m) ones[m] = xs[m] = Value(0.0);
+        const int wanted = smaller(b.ndiag, W) + 3;
+        for (int i = n - 1; i >= 0; --i) {
+            const double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+            Value t[values]; // Q 1, Q x, then the diagonals
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int k = 0; k < values; ++k) t[k] = Value(0.0);
+            Value one = group.load(row + (W + 1) * groupLanes);
+            Value x = group.load(row + (W + 2) * groupLanes);
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = W; m >= 1; --m) {
+                const Value u = group.load(row + (m - 1) * groupLanes);
+                one = one - u * ones[m - 1];
+                x = x - u * xs[m - 1];
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int d = 1; d <= W; ++d)
+                    t[2 + d] = t[2 + d] - u * z[m < d ? corner(m - 1, d - 1) : corner(d - 1, m - 1)];
+            }
+            Value diagonal = group.load(row + W * groupLanes);
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = W; m >= 1; --m) diagonal = diagonal - group.load(row + (m - 1) * groupLanes) * t[2 + m];
+            t[0] = one;
+            t[1] = x;
+            t[2] = diagonal;
+            // The window moves up by a row.
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int r = W - 1; r >= 1; --r) {
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int c = W - 1; c >= 1; --c) {
+                    if (c < r) continue;
+                    z[corner(r, c)] = z[corner(r - 1, c - 1)];
+                }
+            }
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int d = 0; d < W; ++d) z[corner(0, d)] = t[2 + d];
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = W - 1; m >= 1; --m) {
+                ones[m] = ones[m - 1];
+                xs[m] = xs[m - 1];
+            }
+            ones[0] = one;
+            xs[0] = x;
+
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int chunk = 0; chunk < values / 8; ++chunk) {
+                if (8 * chunk >= wanted) continue;
+                Value eight[8];
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int k = 0; k < 8; ++k) eight[k] = factor * t[8 * chunk + k];
+                const Value sums = group.sumEach(eight);
+                group.each(sums, [&](int lane, double sum) {
+                    const int k = 8 * chunk + lane;
+                    if (lane >= 8 || k >= wanted) return;
+                    const std::size_t at = first + static_cast<std::size_t>(i);
+                    double* to = k == 0   ? b.rowSum + at
+                                 : k == 1 ? b.qx + at
+                                          : b.q + at * static_cast<std::size_t>(b.ndiag + 1) + (k - 2);
+                    const double start = !begin ? *to : k == 0 || k == 2 ? total : k == 1 ? total * b.x[at] : 0.0;
+                    *to = start - sum;
+                });
+            }
+        }
+    }
+};
+
+} // namespace patchlight::gpu
