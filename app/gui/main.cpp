@@ -31,7 +31,7 @@ using namespace patchlight::widgets;
 std::unique_ptr<Backend> makeBackend(const std::string& name) {
     if (name == "cpu") return makeCpuBackend();
     std::string why;
-    if (std::unique_ptr<Backend> cuda = makeCudaBackend(why)) return cuda;
+    if (std::unique_ptr<Backend> cuda = makeCudaBackend({}, why)) return cuda;
     if (name == "auto") return makeCpuBackend();
     throw UsageError("engine cuda: " + why + "; cpu gives the same results");
 }
