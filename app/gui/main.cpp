@@ -6,6 +6,7 @@
 #include "gpu/CudaBackend.h"
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
+#include "widgets/quality/FrameQualityPanel.h"
 #include "widgets/window/MainWindow.h"
 
 #include <CLI/CLI.hpp>
@@ -47,6 +48,8 @@ struct Arguments {
     std::string run;
     std::string overlays;
     std::string dock;
+    std::string map;
+    std::string tab;
     double zoom = 0;
     bool dark = false;
     bool light = false;
@@ -71,6 +74,10 @@ void addOptions(CLI::App& cli, Arguments& a) {
     cli.add_option("--run", a.run, "extract this in the background: fiber, bundle or frame")
         ->check(CLI::IsMember({"fiber", "bundle", "frame"}));
     cli.add_option("--show", a.dock, "dock to bring to the front, by its name")->type_name("NAME");
+    cli.add_option("--map", a.map, "map of the Frame dock: cause of alarm, flux, S/N, chi2pix, MASK, ...")
+        ->type_name("NAME");
+    cli.add_option("--tab", a.tab, "tab of the Frame dock: Findings, Fibers, Histogram, Pulls, Profile, ...")
+        ->type_name("NAME");
     cli.add_option("--screenshot", a.screenshot, "write a picture of the window when all is done, and end")
         ->type_name("OUT.png");
     cli.add_option("--size", a.size, "size of the window")->type_name("WIDTHxHEIGHT");
@@ -125,6 +132,13 @@ void applyView(MainWindow& window, const Arguments& a) {
         for (int i = 0; i < overlayCount; ++i)
             window.ccdView().setOverlay(static_cast<Overlay>(i), names.contains(overlayWord(static_cast<Overlay>(i))));
     }
+    if (!a.map.empty() && !window.frameQuality().showMapNamed(QString::fromStdString(a.map)))
+        window.showProblem(
+            QObject::tr("--map %1: there are %2")
+                .arg(QString::fromStdString(a.map), window.frameQuality().mapNames().join(QStringLiteral(", "))));
+    if (!a.tab.empty() && !window.frameQuality().showTabNamed(QString::fromStdString(a.tab)))
+        window.showProblem(
+            QObject::tr("--tab %1: there is no such tab in the Frame dock").arg(QString::fromStdString(a.tab)));
     if (a.zoom > 0) {
         ViewState view = window.ccdView().view();
         view.zoom = a.zoom;

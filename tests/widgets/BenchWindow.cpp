@@ -6,6 +6,7 @@
 #include "core/psf/Psf.h"
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
+#include "widgets/quality/FrameQualityPanel.h"
 #include "widgets/spectrum/SpectrumPlot.h"
 #include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/LinkedViews.h"
@@ -228,6 +229,42 @@ int main(int argc, char** argv) {
     result["spectrum_stack"]["fibers"] = plot.data().spectra.size();
     result["spectrum_stack"]["bins"] = plot.data().spectra.empty() ? 0 : plot.data().spectra[0].size();
     result["spectrum_stack"]["size"] = {plot.width(), plot.height()};
+    // The whole frame: measured, then its map.
+    FrameQualityPanel& quality = window.frameQuality();
+    window.dock(QStringLiteral("frame"))->raise();
+    window.dock(QStringLiteral("frame"))->setFloating(true);
+    window.dock(QStringLiteral("frame"))->resize(1600, 1000);
+    QApplication::processEvents();
+    timer.restart();
+    quality.measure();
+    if (waitUntil([&] { return quality.measurement().quality != nullptr; }, 60000)) {
+        result["frame_measured_seconds"] = static_cast<double>(timer.elapsed()) * 1e-3;
+        FrameMap& map = quality.map();
+        const FrameMap::View whole = map.view();
+        for (const auto& [name, which] : {std::pair{"frame_map_flux", FrameQualityPanel::Map::Flux},
+                                          {"frame_map_causes", FrameQualityPanel::Map::Cause}}) {
+            quality.setMap(which);
+            map.setView(whole, false);
+            nlohmann::json figures;
+            figures["zoom"] = drawings(map, frames, [&](int i) {
+                const double factor = 1.0 + 0.2 * (i % 20);
+                map.setView({zoomed(whole.bins, 1000, factor), zoomed(whole.rows, 250, factor)}, false);
+            });
+            figures["pan"] = drawings(map, frames, [&](int i) {
+                FrameMap::View next{zoomed(whole.bins, 1000, 1.2), zoomed(whole.rows, 250, 1.2)};
+                next.bins = {next.bins.low + 2 * i, next.bins.high + 2 * i};
+                map.setView(next, false);
+            });
+            figures["bins"] = map.plane().values->size();
+            figures["size"] = {map.width(), map.height()};
+            result[name] = figures;
+        }
+        result["why_is_this_bin_bad"] = drawings(map, frames, [&](int i) {
+            document.setCursor(
+                document.cursorAtBin(quality.measurement().quality->specmin + i,
+                                     quality.measurement().quality->wavelength[static_cast<std::size_t>(10 * i)]));
+        });
+    }
     std::printf("%s\n", result.dump(2).c_str());
     return 0;
 }

@@ -351,6 +351,10 @@ int ExtractionController::post(const QString& title, WorkerThread& thread,
     return number;
 }
 
+int ExtractionController::runInBackground(const QString& title, std::function<QString(const std::stop_token&)> work) {
+    return post(title, *runThread_, std::move(work));
+}
+
 int ExtractionController::open(const QStringList& paths, bool asSecondFrame) {
     if (paths.isEmpty()) return 0;
     QStringList names;

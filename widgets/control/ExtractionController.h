@@ -70,6 +70,10 @@ public:
     int writeModel(const QString& path);
     int writePatch(const QString& path);
 
+    /// Runs work of a view on the run's thread, as a job that can be cancelled; what it returns is the job's last message. Work tells its
+    /// results to the window's thread itself; it may use whatever lives as long as this controller. @returns its number
+    int runInBackground(const QString& title, std::function<QString(const std::stop_token&)> work);
+
     void cancel(int job);
     void cancelAll();
     /// Jobs that wait or run.

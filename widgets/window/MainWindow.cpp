@@ -10,6 +10,7 @@
 #include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/patch/PatchInspector.h"
+#include "widgets/quality/FrameQualityPanel.h"
 #include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/ActionList.h"
 #include "widgets/window/CommandPalette.h"
@@ -135,7 +136,8 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
       controller_(new ExtractionController(*document_, std::move(backends), this)), actions_(new ActionList(*this)),
       ccd_(new CcdPanel(*document_, this)), options_(new OptionsPanel(*document_, *controller_, this)),
       jobs_(new JobsPanel(*controller_, this)), views_(new LinkedViews(*document_, *controller_, this)),
-      problemBar_(new QFrame(this)), problemText_(new QLabel(problemBar_)) {
+      quality_(new FrameQualityPanel(*document_, *controller_, this)), problemBar_(new QFrame(this)),
+      problemText_(new QLabel(problemBar_)) {
     setObjectName(QStringLiteral("MainWindow"));
     setWindowTitle(QStringLiteral("Patchlight"));
     setAcceptDrops(true);
@@ -174,6 +176,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
                                          nullptr, QStringLiteral("Alt+4"));
     addDock(QStringLiteral("jobs"), tr("Jobs and log"), jobs_, Qt::BottomDockWidgetArea, nullptr,
             QStringLiteral("Alt+5"));
+    addDock(QStringLiteral("frame"), tr("Frame"), quality_, Qt::RightDockWidgetArea, options, QStringLiteral("Alt+8"));
     QDockWidget* const patchDock = addDock(QStringLiteral("patch"), tr("Patch"), views_->inspector(),
                                            Qt::RightDockWidgetArea, options, QStringLiteral("Alt+2"));
     QDockWidget* const spectrumDock =
@@ -185,6 +188,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     balance();
     connect(views_, &LinkedViews::neighbourRequested, this, &MainWindow::walk);
     connect(views_, &LinkedViews::placeChosen, this, &MainWindow::follow);
+    connect(quality_, &FrameQualityPanel::placeChosen, this, &MainWindow::follow);
     defaultLayout_ = saveState(stateVersion);
 
     connect(&ccdView(), &CcdImageView::patchRequested, this, [this](const Cursor& cursor) {

@@ -22,6 +22,7 @@ class ActionList;
 class CcdPanel;
 class CcdImageView;
 class Document;
+class FrameQualityPanel;
 class JobsPanel;
 class LinkedViews;
 class OptionsPanel;
@@ -43,6 +44,7 @@ public:
     [[nodiscard]] JobsPanel& jobsPanel() { return *jobs_; }
     /// The spectrum view and the patch inspector.
     [[nodiscard]] LinkedViews& linkedViews() { return *views_; }
+    [[nodiscard]] FrameQualityPanel& frameQuality() { return *quality_; }
 
     /// Puts a view into a dock with an entry in the Window menu. @param beside  the dock it shares tabs with; null: a place of its own
     QDockWidget* addDock(const QString& name, const QString& title, QWidget* widget, Qt::DockWidgetArea area,
@@ -102,6 +104,7 @@ private:
     OptionsPanel* options_;
     JobsPanel* jobs_;
     LinkedViews* views_;
+    FrameQualityPanel* quality_;
     QFrame* problemBar_;
     QLabel* problemText_;
     QMenu* recentMenu_ = nullptr;
