@@ -334,7 +334,7 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
     startTimer_->setSingleShot(true);
     startTimer_->setInterval(100); // image, PSF and frame of one opening come one after the other
     connect(startTimer_, &QTimer::timeout, this, [this] {
-        if (isVisible()) measure();
+        if (!visibleRegion().isEmpty()) measure();
     });
     connect(&document_, &Document::frameChanged, this, &FrameQualityPanel::invalidate);
     connect(&document_, &Document::imageChanged, this, &FrameQualityPanel::invalidate);
@@ -347,19 +347,21 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
 
 FrameQualityPanel::~FrameQualityPanel() = default;
 
-void FrameQualityPanel::showEvent(QShowEvent* event) {
-    QWidget::showEvent(event);
-    if (stale_) startTimer_->start();
+// Docks behind another one's tab are shown at first, though not seen: only what is painted is.
+void FrameQualityPanel::paintEvent(QPaintEvent* event) {
+    QWidget::paintEvent(event);
+    if (stale_ && !startTimer_->isActive()) startTimer_->start();
 }
 
 void FrameQualityPanel::invalidate() {
     stale_ = true;
-    if (isVisible()) startTimer_->start();
+    update();
 }
 
 int FrameQualityPanel::measure() {
     const OpenFrame& open = document_.frame();
     if (!open || open.done) {
+        stale_ = false;
         map_->clear(open ? tr("The extracted frame is not complete yet")
                          : tr("No extracted frame yet: open one (Ctrl+O), or extract the whole frame"));
         return 0;

@@ -85,7 +85,7 @@ Q_SIGNALS:
     void placeChosen(const patchlight::widgets::Cursor& cursor);
 
 protected:
-    void showEvent(QShowEvent* event) override;
+    void paintEvent(QPaintEvent* event) override;
 
 private:
     void invalidate();
