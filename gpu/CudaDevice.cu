@@ -30,8 +30,6 @@ template <class Kernel> __global__ void runTeam(const Kernel kernel) {
     kernel(team, static_cast<int>(blockIdx.x));
 }
 
-constexpr int groupsPerBlock = 4;
-
 template <class Kernel> __global__ void __launch_bounds__(groupsPerBlock* groupLanes) runGroups(const Kernel kernel) {
     const int lane = static_cast<int>(threadIdx.x) % groupLanes;
     const int mine = static_cast<int>(threadIdx.x) / groupLanes;

@@ -137,7 +137,69 @@ struct Lane {
     }
 };
 
-/// What outlives a frame: the device, and lanes that no frame uses at the moment.
+/// Copies of the PSF and of the square roots' poles on the device.
+class Constants {
+public:
+    /// Takes the place of what was there; memory is kept where it is large enough.
+    void assign(Device& device, const PsfView& psf) {
+        Ladder ladder;
+        for (const InverseSquareRoot& f : inverseSquareRootLadder()) {
+            if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
+                throw Error(
+                    fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
+            const int r = ladder.rungs++;
+            ladder.kappa[r] = f.kappa;
+            ladder.poles[r] = static_cast<int>(f.pole.size());
+            std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
+            std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
+        }
+        const std::size_t nspec = size(psf.nspec);
+        view_ = psf;
+        for (const bool real : {false, true}) {
+            Carver carver(real ? staging_->data() : nullptr);
+            double* coeff = carver.take<double>(nspec * size(psf.nparam) * size(psf.ncoeff));
+            double* domain = carver.take<double>(2 * size(psf.nparam));
+            double* coeffX = carver.take<double>(nspec * size(psf.ncoeffX));
+            double* coeffY = carver.take<double>(nspec * size(psf.ncoeffY));
+            Ladder* rungs = carver.take<Ladder>(1);
+            if (!real) {
+                if (!memory_ || memory_->size() < carver.used()) {
+                    staging_ = device.allocatePinned(carver.used());
+                    memory_ = device.allocate(carver.used());
+                }
+                continue;
+            }
+            std::copy_n(psf.coeff, nspec * size(psf.nparam) * size(psf.ncoeff), coeff);
+            std::copy_n(psf.domain, 2 * size(psf.nparam), domain);
+            std::copy_n(psf.coeffX, nspec * size(psf.ncoeffX), coeffX);
+            std::copy_n(psf.coeffY, nspec * size(psf.ncoeffY), coeffY);
+            *rungs = ladder;
+            const auto onDevice = [&](auto* p) {
+                return reinterpret_cast<decltype(p)>(memory_->data() +
+                                                     (reinterpret_cast<std::byte*>(p) - staging_->data()));
+            };
+            view_.coeff = onDevice(coeff);
+            view_.domain = onDevice(domain);
+            view_.coeffX = onDevice(coeffX);
+            view_.coeffY = onDevice(coeffY);
+            ladder_ = onDevice(rungs);
+        }
+        if (!stream_) stream_ = device.makeStream();
+        stream_->copyIn(memory_->data(), staging_->data(), staging_->size());
+        stream_->wait(nullptr, {});
+    }
+    [[nodiscard]] const PsfView& psf() const { return view_; }
+    [[nodiscard]] const Ladder* ladder() const { return ladder_; }
+
+private:
+    std::unique_ptr<Stream> stream_;
+    std::unique_ptr<Memory> staging_;
+    std::unique_ptr<Memory> memory_;
+    PsfView view_;
+    const Ladder* ladder_ = nullptr;
+};
+
+/// What outlives a frame: the device, and lanes and constants that no frame uses at the moment.
 class Shared {
 public:
     explicit Shared(std::unique_ptr<Device> one) : device(std::move(one)) {}
@@ -149,6 +211,17 @@ public:
         std::unique_ptr<Lane> lane = std::move(idle_.back());
         idle_.pop_back();
         return lane;
+    }
+    [[nodiscard]] std::unique_ptr<Constants> takeConstants() {
+        const std::lock_guard lock(mutex_);
+        if (constants_.empty()) return std::make_unique<Constants>();
+        std::unique_ptr<Constants> one = std::move(constants_.back());
+        constants_.pop_back();
+        return one;
+    }
+    void giveConstants(std::unique_ptr<Constants> one) {
+        const std::lock_guard lock(mutex_);
+        constants_.push_back(std::move(one));
     }
     void giveLane(std::unique_ptr<Lane> lane) {
         const std::lock_guard lock(mutex_);
@@ -170,64 +243,7 @@ public:
 private:
     std::mutex mutex_;
     std::vector<std::unique_ptr<Lane>> idle_;
-};
-
-/// Copies of the PSF and of the square roots' poles on the device.
-class Constants {
-public:
-    Constants(Device& device, const PsfView& psf) {
-        Ladder ladder;
-        for (const InverseSquareRoot& f : inverseSquareRootLadder()) {
-            if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
-                throw Error(
-                    fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
-            const int r = ladder.rungs++;
-            ladder.kappa[r] = f.kappa;
-            ladder.poles[r] = static_cast<int>(f.pole.size());
-            std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
-            std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
-        }
-        const std::size_t nspec = size(psf.nspec);
-        view_ = psf;
-        std::unique_ptr<Memory> staging;
-        for (const bool real : {false, true}) {
-            Carver carver(real ? staging->data() : nullptr);
-            double* coeff = carver.take<double>(nspec * size(psf.nparam) * size(psf.ncoeff));
-            double* domain = carver.take<double>(2 * size(psf.nparam));
-            double* coeffX = carver.take<double>(nspec * size(psf.ncoeffX));
-            double* coeffY = carver.take<double>(nspec * size(psf.ncoeffY));
-            Ladder* rungs = carver.take<Ladder>(1);
-            if (!real) {
-                staging = device.allocatePinned(carver.used());
-                memory_ = device.allocate(carver.used());
-                continue;
-            }
-            std::copy_n(psf.coeff, nspec * size(psf.nparam) * size(psf.ncoeff), coeff);
-            std::copy_n(psf.domain, 2 * size(psf.nparam), domain);
-            std::copy_n(psf.coeffX, nspec * size(psf.ncoeffX), coeffX);
-            std::copy_n(psf.coeffY, nspec * size(psf.ncoeffY), coeffY);
-            *rungs = ladder;
-            const auto onDevice = [&](auto* p) {
-                return reinterpret_cast<decltype(p)>(memory_->data() +
-                                                     (reinterpret_cast<std::byte*>(p) - staging->data()));
-            };
-            view_.coeff = onDevice(coeff);
-            view_.domain = onDevice(domain);
-            view_.coeffX = onDevice(coeffX);
-            view_.coeffY = onDevice(coeffY);
-            ladder_ = onDevice(rungs);
-        }
-        const std::unique_ptr<Stream> stream = device.makeStream();
-        stream->copyIn(memory_->data(), staging->data(), staging->size());
-        stream->wait(nullptr, {});
-    }
-    [[nodiscard]] const PsfView& psf() const { return view_; }
-    [[nodiscard]] const Ladder* ladder() const { return ladder_; }
-
-private:
-    std::unique_ptr<Memory> memory_;
-    PsfView view_;
-    const Ladder* ladder_ = nullptr;
+    std::vector<std::unique_ptr<Constants>> constants_;
 };
 
 class DeviceJob final : public FrameJob {
@@ -235,11 +251,17 @@ public:
     DeviceJob(const FrameInput& input, const DeviceBackendOptions& options, int lanes, std::shared_ptr<Shared> shared,
               Backend& cpu)
         : input_(input), options_(options), shared_(std::move(shared)), device_(*shared_->device),
-          constants_(device_, input.psf), cpu_(cpu.begin(input, lanes)) {
+          constants_(shared_->takeConstants()), cpu_(cpu.begin(input, lanes)) {
+        constants_->assign(device_, input.psf);
         makeLanes(std::max(1, std::min(lanes, options.streams)));
     }
     ~DeviceJob() override {
+        if (onCpu_ > 0)
+            spdlog::info(
+                "{}: {} of {} patches were left to the CPU (masks, bright light, or a layout that does not fit)",
+                device_.name(), onCpu_.load(), input_.plan->patchCount());
         for (auto& lane : lanes_) shared_->giveLane(std::move(lane));
+        shared_->giveConstants(std::move(constants_));
     }
 
     [[nodiscard]] int lanes() const override { return static_cast<int>(lanes_.size()); }
@@ -265,6 +287,8 @@ public:
                             run({{sub, sub + 1}, {step, step + 1}}, lane, output);
                 } else {
                     cpu_->run(batch, lane, output);
+                    ++onCpu_;
+                    if (options_.counts) ++options_.counts->onCpu;
                 }
                 return;
             }
@@ -287,6 +311,10 @@ public:
             return;
         }
         collect(batch, work, lane, output);
+        if (options_.counts) {
+            ++options_.counts->batches;
+            options_.counts->patches += tags.patches;
+        }
     }
 
     [[nodiscard]] PatchDetail inspect(const Patch& patch) override { return cpu_->inspect(patch); }
@@ -296,8 +324,8 @@ private:
     [[nodiscard]] BatchView sizes(const BatchGeometry& geometry) const {
         const Plan& plan = *input_.plan;
         BatchView v;
-        v.psf = constants_.psf();
-        v.ladder = constants_.ladder();
+        v.psf = constants_->psf();
+        v.ladder = constants_->ladder();
         v.tail = plan.options.psfTail;
         v.reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
         v.psferr = plan.psferr;
@@ -319,7 +347,8 @@ private:
                FinishKernel{v}.sharedDoubles() * sizeof(double) <= limits.sharedBytes;
     }
     [[nodiscard]] std::size_t pieces(const BatchView& v) const {
-        return size(std::min(v.patches * v.maxSpec, device_.limits().groups));
+        const int groups = std::min(v.patches * v.maxSpec, device_.limits().groups);
+        return size((groups + groupsPerBlock - 1) / groupsPerBlock * groupsPerBlock);
     }
 
     /// Room for a batch of a bundle in the middle of the frame, and a little more; a batch that needs more than that makes its lane's
@@ -427,6 +456,7 @@ private:
             const NamedRange range(input_.timeline, "wait for the device", tags);
             stream.wait(input_.timeline, tags);
         }
+        if (options_.observer) options_.observer(v, device_, stream);
     }
 
     /// Brings what was copied out into the frame; what the device did not solve, the CPU does.
@@ -465,6 +495,8 @@ private:
                 const PatchState& state = v.states[p];
                 if (state.open != 0) {
                     cpu_->run({{sub, sub + 1}, {step, step + 1}}, number, output);
+                    ++onCpu_;
+                    if (options_.counts) ++options_.counts->onCpu;
                 } else if (output.reports != nullptr) {
                     PatchReport& report = output.reports[size(sub) * size(plan.nsteps) + size(step)];
                     report.status =
@@ -479,9 +511,10 @@ private:
     DeviceBackendOptions options_;
     std::shared_ptr<Shared> shared_;
     Device& device_;
-    Constants constants_;
+    std::unique_ptr<Constants> constants_;
     std::unique_ptr<FrameJob> cpu_;
     int steps_ = 1; ///< of a batch, at most
+    std::atomic<int> onCpu_{0};
     std::vector<std::unique_ptr<Lane>> lanes_;
 };
 

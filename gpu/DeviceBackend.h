@@ -4,15 +4,29 @@
 #include "core/engine/ErrorBounds.h"
 #include "gpu/Device.h"
 
+#include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 namespace patchlight::gpu {
 
+struct BatchView;
+
+/// What a backend has done so far.
+struct DeviceCounts {
+    std::atomic<long> batches{0};
+    std::atomic<long> patches{0};
+    std::atomic<long> onCpu{0}; ///< of them, handed over to the CPU backend
+};
+
 struct DeviceBackendOptions {
     ErrorBounds bounds;
-    std::size_t memory = 0; ///< bytes of the device's memory to use at most; 0: most of what is free
-    int streams = 4;        ///< batches at work at a time, at most
+    std::size_t memory = 0;               ///< bytes of the device's memory to use at most; 0: most of what is free
+    int streams = 4;                      ///< batches at work at a time, at most
+    std::shared_ptr<DeviceCounts> counts; ///< may be null
+    std::function<void(const BatchView&, Device&, Stream&)>
+        observer; ///< for tests: sees each batch's arrays on the device once it is solved
 };
 
 /// The engine on a device. Batches of patches are solved by the kernels in gpu/kernels; the CPU backend takes what they do not do (patches

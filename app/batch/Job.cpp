@@ -121,7 +121,11 @@ public:
         info.threads = settings.threads > 0 ? settings.threads : comm.cores();
         try {
             std::string gpu;
-            if (settings.backend != "cpu") gpu = chooseGpu(comm.nodeRank(), comm.nodeSize());
+            const int device = commands::chosenDevice(settings.backend);
+            if (device >= 0)
+                gpu = fmt::format("GPU {}, as asked for", device);
+            else if (settings.backend.name != "cpu")
+                gpu = chooseGpu(comm.nodeRank(), comm.nodeSize());
             backend = commands::makeBackend(settings.backend);
             info.device = backend->description();
             if (backend->name() != "cpu") info.gpu = gpu;

@@ -3,6 +3,7 @@
 #include "app/batch/Communicator.h"
 #include "app/batch/Protocol.h"
 #include "app/batch/Scheduler.h"
+#include "app/patchlight/Backends.h"
 
 #include <functional>
 #include <optional>
@@ -13,7 +14,7 @@ namespace patchlight::batch {
 
 /// How a job runs; nothing here changes a result.
 struct JobSettings {
-    std::string backend = "auto";
+    commands::BackendChoice backend;
     int threads = 0;  ///< of the backend, a rank; 0: the cores that are this rank's
     int readers = 1;  ///< threads that read, a rank
     int writers = 1;  ///< threads that write, a rank

@@ -40,7 +40,7 @@ struct BenchArguments {
     std::string output;
     std::string camera = "r0";
     int fibers = 50;
-    std::string backend = "auto";
+    BackendChoice backend;
     std::vector<int> threads = {0};
     int warmup = 1;
     int repeats = 3;
@@ -240,11 +240,7 @@ void addBench(CLI::App& app) {
         ->type_name("INT")
         ->group("Simulated frame");
     const char* const group = "Measuring";
-    command
-        ->add_option("--backend", arguments->backend,
-                     "what to compute on; auto: the GPU where there is one (default auto)")
-        ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-        ->group(group);
+    addBackendOptions(*command, arguments->backend, group);
     command
         ->add_option("--threads", arguments->threads,
                      "one or more numbers of threads, such as 1,2,4; 0: all cores (default 0)")

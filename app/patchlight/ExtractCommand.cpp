@@ -66,8 +66,8 @@ void applyForeignOptions(ExtractArguments& arguments) {
     if (arguments.verbose) spdlog::set_level(spdlog::level::debug);
     if (arguments.useGpu && arguments.noGpu)
         throw UsageError("--use-gpu and --no-gpu contradict each other; give one of them");
-    if (arguments.useGpu) arguments.run.backend = "cuda";
-    if (arguments.noGpu) arguments.run.backend = "cpu";
+    if (arguments.useGpu) arguments.run.backend.name = "cuda";
+    if (arguments.noGpu) arguments.run.backend.name = "cpu";
     if (arguments.decorrelateFibers) arguments.task.options.decorrelate = Decorrelate::Noise;
 }
 

@@ -61,11 +61,7 @@ void addExtractionOptions(CLI::App& command, ExtractionOptions& options) {
 }
 
 void addRunOptions(CLI::App& command, RunArguments& arguments) {
-    command
-        .add_option("--backend", arguments.backend,
-                    "what to compute on; auto: the GPU where there is one (default auto)")
-        ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-        ->group("Running");
+    addBackendOptions(command, arguments.backend, "Running");
     command.add_option("--threads", arguments.threads, "threads of the CPU backend; 0: all cores (default 0)")
         ->check(CLI::Range(0, 4096))
         ->type_name("[threads]")

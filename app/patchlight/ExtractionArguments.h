@@ -1,5 +1,6 @@
 #pragma once
 
+#include "app/patchlight/Backends.h"
 #include "core/engine/Options.h"
 
 #include <span>
@@ -15,10 +16,10 @@ namespace patchlight::commands {
 /// Adds every option of optionTable() to a subcommand; the values go into `options` as they are parsed.
 void addExtractionOptions(CLI::App& command, ExtractionOptions& options);
 
-/// --backend and --threads.
+/// --backend, --device, --gpu-memory and --threads.
 struct RunArguments {
-    std::string backend = "auto"; ///< auto, cpu or cuda
-    int threads = 0;              ///< 0: all cores
+    BackendChoice backend;
+    int threads = 0; ///< 0: all cores
 };
 void addRunOptions(CLI::App& command, RunArguments& arguments);
 

@@ -7,6 +7,8 @@
 namespace patchlight::gpu {
 
 inline constexpr int groupLanes = 16;
+/// Groups that share a block of CUDA threads.
+inline constexpr int groupsPerBlock = 4;
 
 #if defined(__CUDACC__)
 /// Half a warp; a Value is a register.
