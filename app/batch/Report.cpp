@@ -132,9 +132,9 @@ std::string reportText(const std::vector<FrameRecord>& frames, const JobSummary&
     }
     report["machine"] = std::move(machine);
     report["settings"] = {
-        {"backend", settings.backend.name},    {"readers", settings.readers}, {"writers", settings.writers},
-        {"in_flight", settings.inFlight}, {"retries", settings.retries}, {"time_limit", settings.timeLimit},
-        {"fail_fast", settings.failFast}, {"redo", settings.redo},       {"share", settings.share}};
+        {"backend", settings.backend.name}, {"readers", settings.readers}, {"writers", settings.writers},
+        {"in_flight", settings.inFlight},   {"retries", settings.retries}, {"time_limit", settings.timeLimit},
+        {"fail_fast", settings.failFast},   {"redo", settings.redo},       {"share", settings.share}};
     report["frames"] = std::move(list);
     return dumped(report, 1) + "\n";
 }
