@@ -6,7 +6,10 @@
 #include "core/psf/Psf.h"
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
+#include "widgets/plot/MatrixView.h"
+#include "widgets/psf/PsfInspector.h"
 #include "widgets/quality/FrameQualityPanel.h"
+#include "widgets/resolution/ResolutionView.h"
 #include "widgets/spectrum/SpectrumPlot.h"
 #include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/LinkedViews.h"
@@ -188,6 +191,40 @@ int main(int argc, char** argv) {
     view.setLive(false);
     waitUntil([&] { return window.controller().activeJobs() == 0; }, 5000);
 
+    // The resolution view: a patch's matrices, from the choice to the picture; those that are computed are computed anew each time.
+    window.dock(QStringLiteral("resolution"))->raise();
+    waitUntil([&] { return window.resolutionView().isVisible(); }, 5000);
+    ResolutionView& resolution = window.resolutionView();
+    for (int m = 1; m < ResolutionView::matrixCount; ++m) {
+        const auto matrix = static_cast<ResolutionView::Matrix>(m);
+        const bool computed = m > static_cast<int>(ResolutionView::Matrix::InverseCovariance);
+        std::vector<double> times;
+        for (int i = 0; i < 7; ++i) {
+            resolution.setMatrix(ResolutionView::Matrix::Band);
+            document.setPatchRun({std::make_shared<const PatchDetail>(*document.patchRun().detail),
+                                  document.patchRun().plan, document.patchRun().psf, 0});
+            QApplication::processEvents();
+            timer.restart();
+            resolution.setMatrix(matrix);
+            if (computed && !waitUntil([&] { return resolution.figures() != nullptr; }, 5000)) return 1;
+            resolution.repaint();
+            times.push_back(static_cast<double>(timer.nsecsElapsed()) * 1e-6);
+        }
+        result["matrix"][ResolutionView::matrixName(matrix).toStdString()] = {
+            {"order", resolution.picture()->content().values.rows()},
+            {"median_ms", median(times)},
+            {"worst_ms", *std::max_element(times.begin(), times.end())}};
+    }
+    result["matrix_pan"] =
+        drawings(*resolution.picture(), frames, [&](int i) { resolution.picture()->setShown(QRectF(i, i, 300, 300)); });
+    window.dock(QStringLiteral("psf"))->raise();
+    waitUntil([&] { return window.psfInspector().isVisible(); }, 5000);
+    result["psf_at_cursor"] = drawings(window.psfInspector(), frames, [&](int i) {
+        document.setCursor(document.cursorAtBin(document.psf()->nspec / 2 + i % 5, middle.wavelength + i));
+    });
+    window.dock(QStringLiteral("patch"))->raise();
+    document.setCursor(middle);
+
     // A run of the whole frame on all cores: how long an event waits, and how long a click takes meanwhile.
     double longest = 0;
     QElapsedTimer beat;
@@ -226,6 +263,13 @@ int main(int argc, char** argv) {
         next.x = {all.x.low + i, all.x.high + i};
         plot.setView(next, false);
     });
+    // The stored band of the frame that has just been made.
+    window.dock(QStringLiteral("resolution"))->raise();
+    waitUntil([&] { return window.resolutionView().isVisible(); }, 5000);
+    resolution.setMatrix(ResolutionView::Matrix::Band);
+    result["band_pan"] = drawings(*resolution.picture(), frames,
+                                  [&](int i) { resolution.picture()->setShown(QRectF(5 * i, 0, 1000, 11)); });
+    window.dock(QStringLiteral("spectrum"))->raise();
     result["spectrum_stack"]["fibers"] = plot.data().spectra.size();
     result["spectrum_stack"]["bins"] = plot.data().spectra.empty() ? 0 : plot.data().spectra[0].size();
     result["spectrum_stack"]["size"] = {plot.width(), plot.height()};

@@ -159,6 +159,11 @@ void Document::setPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const Trac
     replan();
 }
 
+void Document::setSecondPsf(std::shared_ptr<const Psf> psf) {
+    secondPsf_ = std::move(psf);
+    Q_EMIT secondPsfChanged();
+}
+
 void Document::setFrame(OpenFrame frame) {
     if (frame_) previousFrame_ = std::move(frame_);
     replaceFrame(std::move(frame));

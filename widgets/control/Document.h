@@ -63,6 +63,8 @@ public:
     /// What the engine reads of the image; null where there is no image.
     [[nodiscard]] const std::shared_ptr<const WeightedPixels>& pixels() const { return pixels_; }
     [[nodiscard]] const std::shared_ptr<const Psf>& psf() const { return psf_; }
+    /// A second PSF, opened to compare with.
+    [[nodiscard]] const std::shared_ptr<const Psf>& secondPsf() const { return secondPsf_; }
     [[nodiscard]] const std::shared_ptr<const TraceMap>& traces() const { return traces_; }
     [[nodiscard]] const OpenFrame& frame() const { return frame_; }
     /// The frame before this one: the previous run, or the file that a run replaced.
@@ -107,6 +109,7 @@ public:
     // What the controller hands in.
     void setImage(std::shared_ptr<const CcdImage> image, std::shared_ptr<const WeightedPixels> pixels);
     void setPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const TraceMap> traces);
+    void setSecondPsf(std::shared_ptr<const Psf> psf);
     void setFrame(OpenFrame frame);
     /// As setFrame, without moving the present one to previousFrame(): the end of a run replaces its own unfinished frame.
     void replaceFrame(OpenFrame frame);
@@ -124,6 +127,7 @@ public:
 Q_SIGNALS:
     void imageChanged();
     void psfChanged();
+    void secondPsfChanged();
     void frameChanged();
     void frameBinsChanged(IndexRange spectra, IndexRange core);
     void secondFrameChanged();
@@ -145,6 +149,7 @@ private:
     std::shared_ptr<const CcdImage> image_;
     std::shared_ptr<const WeightedPixels> pixels_;
     std::shared_ptr<const Psf> psf_;
+    std::shared_ptr<const Psf> secondPsf_;
     std::shared_ptr<const TraceMap> traces_;
     OpenFrame frame_;
     OpenFrame previousFrame_;

@@ -112,6 +112,7 @@ struct ExtractionController::Opened {
     std::shared_ptr<const CcdImage> image;
     std::shared_ptr<const WeightedPixels> pixels;
     std::shared_ptr<const Psf> psf;
+    std::shared_ptr<const Psf> secondPsf;
     std::shared_ptr<const TraceMap> traces;
     std::vector<OpenFrame> frames;
     std::shared_ptr<const TruthSpectra> truth;
@@ -131,7 +132,10 @@ void ExtractionController::Opened::add(Opened&& other) {
         image = std::move(other.image);
         pixels = std::move(other.pixels);
     }
-    if (other.psf) {
+    // Two PSFs at once: the second is there to compare with.
+    if (other.psf && psf) {
+        secondPsf = std::move(other.psf);
+    } else if (other.psf) {
         psf = std::move(other.psf);
         traces = std::move(other.traces);
     }
@@ -371,6 +375,10 @@ int ExtractionController::open(const QStringList& paths, bool asSecondFrame) {
                     auto opened = std::make_shared<Opened>();
                     for (std::future<Opened>& reader : readers) opened->add(reader.get());
                     if (stop.stop_requested()) throw Cancelled();
+                    if (asSecondFrame && opened->psf) {
+                        opened->secondPsf = std::move(opened->psf);
+                        opened->traces.reset();
+                    }
                     if (opened->psf && !opened->traces) // a PSF that does not say how large its CCD is
                         opened->traces =
                             std::make_shared<const TraceMap>(*opened->psf, 0, opened->image ? opened->image->ny : ny);
@@ -396,6 +404,7 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     if (opened.image) document_.setImage(std::move(opened.image), std::move(opened.pixels));
     if (opened.psf) document_.setPsf(std::move(opened.psf), std::move(opened.traces));
     if (inputs) warmUp();
+    if (opened.secondPsf) document_.setSecondPsf(std::move(opened.secondPsf));
     for (OpenFrame& frame : opened.frames) {
         // Frames of gpu_specter do not say which spectra they hold.
         const auto rows = static_cast<int>(frame.frame->nspec());

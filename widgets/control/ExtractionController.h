@@ -57,7 +57,7 @@ public:
     [[nodiscard]] int threads() const { return threads_; }
 
     /// Opens files, each as what it is (CCD image, PSF, extracted frame, truth, model image). One job, its number.
-    /// @param asSecondFrame  extracted frames are put beside the present one, to compare
+    /// @param asSecondFrame  extracted frames and PSFs are put beside the present ones, to compare
     int open(const QStringList& paths, bool asSecondFrame = false);
     /// Reads the open files again. 0: there is none.
     int reload();

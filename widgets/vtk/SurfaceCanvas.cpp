@@ -91,7 +91,7 @@ public:
         camera_->OrthogonalizeViewUp();
         // As wide as the box needs: panels are often higher than wide.
         const double aspect = size.width() / std::max(1.0, static_cast<double>(renderers_.size())) / size.height();
-        camera_->Dolly(std::min(1.0, 1.45 * aspect) * 1.05 * zoom);
+        camera_->Dolly(std::min(1.0, 1.25 * aspect) * 1.05 * zoom);
         camera_->SetWindowCenter(-shift.x(), -shift.y());
         for (const auto& renderer : renderers_) {
             renderer->SetBackground(background.redF(), background.greenF(), background.blueF());

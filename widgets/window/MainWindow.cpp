@@ -10,7 +10,9 @@
 #include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/patch/PatchInspector.h"
+#include "widgets/psf/PsfInspector.h"
 #include "widgets/quality/FrameQualityPanel.h"
+#include "widgets/resolution/ResolutionView.h"
 #include "widgets/spectrum/SpectrumView.h"
 #include "widgets/window/ActionList.h"
 #include "widgets/window/CommandPalette.h"
@@ -136,8 +138,9 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
       controller_(new ExtractionController(*document_, std::move(backends), this)), actions_(new ActionList(*this)),
       ccd_(new CcdPanel(*document_, this)), options_(new OptionsPanel(*document_, *controller_, this)),
       jobs_(new JobsPanel(*controller_, this)), views_(new LinkedViews(*document_, *controller_, this)),
-      quality_(new FrameQualityPanel(*document_, *controller_, this)), problemBar_(new QFrame(this)),
-      problemText_(new QLabel(problemBar_)) {
+      quality_(new FrameQualityPanel(*document_, *controller_, this)),
+      resolution_(new ResolutionView(*document_, this)), psf_(new PsfInspector(*document_, this)),
+      problemBar_(new QFrame(this)), problemText_(new QLabel(problemBar_)) {
     setObjectName(QStringLiteral("MainWindow"));
     setWindowTitle(QStringLiteral("Patchlight"));
     setAcceptDrops(true);
@@ -182,6 +185,9 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     QDockWidget* const spectrumDock =
         addDock(QStringLiteral("spectrum"), tr("Spectrum"), views_->spectrum(), Qt::BottomDockWidgetArea,
                 dock(QStringLiteral("jobs")), QStringLiteral("Alt+3"));
+    addDock(QStringLiteral("resolution"), tr("Resolution"), resolution_, Qt::RightDockWidgetArea, patchDock,
+            QStringLiteral("Alt+6"));
+    addDock(QStringLiteral("psf"), tr("PSF"), psf_, Qt::RightDockWidgetArea, patchDock, QStringLiteral("Alt+7"));
     patchDock->raise();
     spectrumDock->raise();
     resize(1600, 1000);
@@ -189,6 +195,9 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     connect(views_, &LinkedViews::neighbourRequested, this, &MainWindow::walk);
     connect(views_, &LinkedViews::placeChosen, this, &MainWindow::follow);
     connect(quality_, &FrameQualityPanel::placeChosen, this, &MainWindow::follow);
+    connect(resolution_, &ResolutionView::placeChosen, this, &MainWindow::follow);
+    connect(psf_, &PsfInspector::placeChosen, this, &MainWindow::follow);
+    connect(psf_, &PsfInspector::openSecondRequested, this, [this] { chooseFiles(true); });
     defaultLayout_ = saveState(stateVersion);
 
     connect(&ccdView(), &CcdImageView::patchRequested, this, [this](const Cursor& cursor) {
@@ -303,8 +312,8 @@ void MainWindow::makeActions() {
     a.add({"file.open", file, tr("&Open..."), "Ctrl+O",
            tr("Open a CCD image, a PSF, extracted frames, a truth file or a model image")},
           [this] { chooseFiles(false); });
-    a.add({"file.second", file, tr("Open a second &frame to compare..."), "Ctrl+Shift+O",
-           tr("Open an extracted frame beside the present one")},
+    a.add({"file.second", file, tr("Open a second &frame or PSF to compare..."), "Ctrl+Shift+O",
+           tr("Open an extracted frame, or a PSF, beside the present one")},
           [this] { chooseFiles(true); });
     a.add({"file.reload", file, tr("&Reload"), "F5", tr("Read the open files again; zoom and cuts stay")},
           [this] { controller_->reload(); });
@@ -581,6 +590,8 @@ void MainWindow::makeActions() {
           [this] { document_->setMaskEdits({}); });
 
     views_->addActions(a);
+    resolution_->addActions(a);
+    psf_->addActions(a);
 
     const QString window = QStringLiteral("Window");
     a.add({"window.palette", window, tr("&Commands..."), "Ctrl+Shift+P", tr("All commands by name")},
@@ -698,7 +709,7 @@ void MainWindow::whenOpened(std::function<void()> then) {
 void MainWindow::chooseFiles(bool second) {
     QSettings settings;
     const QStringList paths =
-        QFileDialog::getOpenFileNames(this, second ? tr("Open a second frame") : tr("Open"),
+        QFileDialog::getOpenFileNames(this, second ? tr("Open a second frame or PSF") : tr("Open"),
                                       settings.value(QStringLiteral("folder")).toString(), fitsFilter());
     if (paths.isEmpty()) return;
     settings.setValue(QStringLiteral("folder"), QFileInfo(paths.front()).absolutePath());
@@ -828,6 +839,7 @@ QJsonObject MainWindow::session(const QString& folder) const {
     };
     if (document_->image()) add("image", QString::fromStdString(document_->image()->path));
     if (document_->psf()) add("psf", QString::fromStdString(document_->psf()->path));
+    if (document_->secondPsf()) add("second psf", QString::fromStdString(document_->secondPsf()->path));
     add("frame", document_->frame().path);
     add("second frame", document_->secondFrame().path);
     if (document_->truth()) add("truth", QString::fromStdString(document_->truth()->path));
@@ -869,6 +881,8 @@ QJsonObject MainWindow::session(const QString& folder) const {
         display[layerName(layer)] = toJson(view.settings(layer));
     json[QStringLiteral("display")] = display;
     json[QStringLiteral("spectrum")] = views_->session();
+    json[QStringLiteral("resolution")] = resolution_->session();
+    json[QStringLiteral("psf view")] = psf_->session();
     QJsonArray overlays;
     for (int i = 0; i < overlayCount; ++i)
         if (view.overlay(static_cast<Overlay>(i))) overlays << overlayWord(static_cast<Overlay>(i));
@@ -942,6 +956,8 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         if (const auto layer = layerFromName(json[QStringLiteral("fade to")].toString())) view.setFadeLayer(*layer);
         view.setFade(json[QStringLiteral("fade")].toDouble());
         views_->restore(json[QStringLiteral("spectrum")].toObject());
+        resolution_->restore(json[QStringLiteral("resolution")].toObject());
+        psf_->restore(json[QStringLiteral("psf view")].toObject());
         if (document_->image()) {
             QHash<int, bool> edits;
             const CcdImage& image = *document_->image();
@@ -963,7 +979,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
     };
     const QJsonObject files = json[QStringLiteral("files")].toObject();
     QStringList paths;
-    for (const char* name : {"image", "psf", "frame", "second frame", "truth"})
+    for (const char* name : {"image", "psf", "second psf", "frame", "second frame", "truth"})
         if (const QString path = files[QLatin1String(name)].toString(); !path.isEmpty())
             paths << absolute(path, folder);
     if (paths.isEmpty()) {

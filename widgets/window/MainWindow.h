@@ -26,6 +26,8 @@ class FrameQualityPanel;
 class JobsPanel;
 class LinkedViews;
 class OptionsPanel;
+class PsfInspector;
+class ResolutionView;
 
 /// The window: docks around the CCD view, all about one document.
 class MainWindow : public QMainWindow {
@@ -45,6 +47,8 @@ public:
     /// The spectrum view and the patch inspector.
     [[nodiscard]] LinkedViews& linkedViews() { return *views_; }
     [[nodiscard]] FrameQualityPanel& frameQuality() { return *quality_; }
+    [[nodiscard]] ResolutionView& resolutionView() { return *resolution_; }
+    [[nodiscard]] PsfInspector& psfInspector() { return *psf_; }
 
     /// Puts a view into a dock with an entry in the Window menu. @param beside  the dock it shares tabs with; null: a place of its own
     QDockWidget* addDock(const QString& name, const QString& title, QWidget* widget, Qt::DockWidgetArea area,
@@ -105,6 +109,8 @@ private:
     JobsPanel* jobs_;
     LinkedViews* views_;
     FrameQualityPanel* quality_;
+    ResolutionView* resolution_;
+    PsfInspector* psf_;
     QFrame* problemBar_;
     QLabel* problemText_;
     QMenu* recentMenu_ = nullptr;
