@@ -31,6 +31,8 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 constexpr std::size_t alignment = 256;
 /// Shared memory that leaves room for several blocks on a multiprocessor.
 constexpr std::size_t comfortableShared = 48 << 10;
+/// Patches of a batch that are solved with full blocks on the device; the CPU solves the rest.
+constexpr int fullBlocksAtATime = 64;
 
 /// Gives out pieces of one block of memory; without one it only counts.
 class Carver {
@@ -95,6 +97,7 @@ std::size_t carveWork(BatchView& v, std::byte* base, std::size_t pieces, std::si
     v.accepted = carver.take<int>(spectra);
     for (double** array : {&v.largest, &v.condition, &v.relativeLeak}) *array = carver.take<double>(spectra);
     v.rootWork = carver.take<double>(pieces * v.rootWorkSize);
+    v.dense = carver.take<double>(size(v.denseSlots) * denseSlotSize(v.maxSpec, v.maxWave));
     v.chi2 = carver.take<double>(2 * pixels);
     return carver.used();
 }
@@ -335,6 +338,7 @@ private:
         v.ccdNx = input_.ccd.nx;
         v.ccdNy = input_.ccd.ny;
         geometry.describe(v);
+        v.denseSlots = std::min(v.patches, fullBlocksAtATime);
         v.rootWorkSize = std::max(RootsKernel<12>::workSize(v.maxWave), RootsKernel<24>::workSize(v.maxWave));
         return v;
     }
@@ -448,6 +452,9 @@ private:
         rung(EliminateKernel<LaneSolver::narrowBand>{v}, RootsKernel<LaneSolver::narrowBand>{v});
         rung(EliminateKernel<LaneSolver::middleBand>{v}, RootsKernel<LaneSolver::middleBand>{v});
         rung(EliminateKernel<LaneSolver::wideBand>{v}, RootsKernel<LaneSolver::wideBand>{v});
+        launch(DenseKernel{v});
+        launch(DenseRootsKernel{v});
+        launch(FinishKernel{v, true});
         launch(PixelsKernel{v});
         launch(BinsKernel{v});
         stream.range("gpu copy out");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "gpu/kernels/Dense.h"
 #include "gpu/kernels/Eliminate.h"
 #include "gpu/kernels/Finish.h"
 #include "gpu/kernels/Gather.h"
@@ -13,8 +14,9 @@
 namespace patchlight::gpu {
 
 /// A kernel that works in teams (blocks): blocks(), threads(), sharedDoubles() and a body for each block.
-using TeamKernel = std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, EliminateKernel<16>,
-                                EliminateKernel<24>, FinishKernel, PixelsKernel, BinsKernel>;
+using TeamKernel =
+    std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, EliminateKernel<16>, EliminateKernel<24>,
+                 DenseKernel, DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel>;
 /// A kernel that works in groups of lanes, each with a piece of work memory: groups() and a body for each.
 using GroupKernel = std::variant<RootsKernel<12>, RootsKernel<16>, RootsKernel<24>>;
 

@@ -43,7 +43,7 @@ struct PatchState {
     std::uint32_t climbed = 0; ///< PatchStatus bits
     std::int32_t open = 1;     ///< a core spectrum is not accepted yet
     std::int32_t empty = 0;    ///< no unmasked pixel
-    std::int32_t unused = 0;
+    std::int32_t failed = 0;   ///< a spectrum is beyond the ladder
     double error = 0;
     double condition = 0;
 };
@@ -115,6 +115,10 @@ struct BatchView {
     double* largest = nullptr;   ///< [patches][maxSpec], Gershgorin's bound of S
     double* condition = nullptr; ///< [patches][maxSpec], bound; 0: none
     double* relativeLeak = nullptr;
+
+    // Full blocks, for patches that the bands leave open.
+    int denseSlots = 0;
+    double* dense = nullptr;
 
     // Work.
     double* rootWork = nullptr; ///< a piece for each group that works at a time

@@ -4,6 +4,7 @@
 #include "core/engine/PatchStatus.h"
 #include "core/engine/Physics.h"
 #include "gpu/kernels/BatchView.h"
+#include "gpu/kernels/Dense.h"
 #include "gpu/kernels/Team.h"
 
 #include <cmath>
@@ -15,6 +16,7 @@ namespace patchlight::gpu {
 struct FinishKernel {
     static constexpr const char* name = "gpu acceptance";
     BatchView b;
+    bool full = false; ///< after full blocks: only what those have solved
 
     [[nodiscard]] int blocks() const { return b.patches; }
     [[nodiscard]] int threads() const { return 128; }
@@ -27,7 +29,7 @@ struct FinishKernel {
         const PatchTask& task = b.tasks[patch];
         const bool open = b.states[patch].open != 0;
         const bool empty = b.states[patch].empty != 0;
-        if (!open) return;
+        if (!open || (full && !wantsFullBlocks(b.states[patch]))) return;
         const int n = task.nwave;
         double* perBin = team.shared();                // [ncore][n][3]: second neighbours, signal to noise, contrast
         double* verdict = perBin + task.ncore * n * 3; // [ncore][4]: why not, beyond the ladder, error, condition
@@ -45,18 +47,25 @@ struct FinishKernel {
         if (team.rank() != 0) return;
         PatchState& state = b.states[patch];
         int left = 0;
+        state.failed = 0;
         for (int c = 0; c < task.ncore; ++c) {
             int& accepted = b.accepted[b.spectrumOf(patch, task.core + c)];
             if (verdict[4 * c] == 0.0) accepted = 1;
             if (accepted == 0) {
                 ++left;
+                if (verdict[4 * c + 1] != 0.0) state.failed = 1;
                 state.climbed |= static_cast<std::uint32_t>(verdict[4 * c]);
             }
             state.error = larger(state.error, verdict[4 * c + 2]);
             state.condition = larger(state.condition, verdict[4 * c + 3]);
         }
         state.open = left > 0 ? 1 : 0;
-        if (left > 0) state.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
+        if (full) {
+            state.climbed &= ~static_cast<std::uint32_t>(PatchStatus::WideBand);
+            state.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+        } else if (left > 0) {
+            state.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
+        }
     }
 
 private:
@@ -93,8 +102,16 @@ private:
         if (empty) return;
         const double condition = b.condition[at];
         const double largest = b.largest[at];
+        if (full) { // nothing is left out
+            out[0] = condition > 0.0 && b.x[b.flat(patch, task.core + c, 0)] == b.x[b.flat(patch, task.core + c, 0)]
+                         ? 0.0
+                         : static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
+            out[3] = condition;
+            return;
+        }
         if (!(condition > 0.0)) {
             out[0] = static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
+            out[1] = 1.0;
             out[3] = HUGE_VAL;
             return;
         }
@@ -110,6 +127,8 @@ private:
         const double root = std::sqrt(condition);
         const double error = root * b.relativeLeak[at] + root * second / largest + inverseSquareRootError(condition);
         out[0] = static_cast<double>(refusal(b.bounds, error, contrast, snr));
+        // No band has second neighbours.
+        if (refusal(b.bounds, root * second / largest, contrast, snr) != 0) out[1] = 1.0;
         if (out[0] == 0.0) {
             out[2] = error;
             out[3] = condition;
