@@ -7,6 +7,7 @@
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
 #include "widgets/quality/FrameQualityPanel.h"
+#include "widgets/timing/TimingPanel.h"
 #include "widgets/window/MainWindow.h"
 
 #include <CLI/CLI.hpp>
@@ -50,6 +51,7 @@ struct Arguments {
     std::string dock;
     std::string map;
     std::string tab;
+    std::string trace;
     double zoom = 0;
     bool dark = false;
     bool light = false;
@@ -78,6 +80,8 @@ void addOptions(CLI::App& cli, Arguments& a) {
         ->type_name("NAME");
     cli.add_option("--tab", a.tab, "tab of the Frame dock: Findings, Fibers, Histogram, Pulls, Profile, ...")
         ->type_name("NAME");
+    cli.add_option("--trace", a.trace, "trace to open in the Timing dock: Chrome trace JSON, or SQLite of nsys")
+        ->type_name("FILE");
     cli.add_option("--screenshot", a.screenshot, "write a picture of the window when all is done, and end")
         ->type_name("OUT.png");
     cli.add_option("--size", a.size, "size of the window")->type_name("WIDTHxHEIGHT");
@@ -239,6 +243,7 @@ int main(int argc, char** argv) {
             dock->raise();
         }
     }
+    if (!arguments.trace.empty()) window.timing().open(QString::fromStdString(arguments.trace));
     if (!arguments.screenshot.empty()) screenshotWhenIdle(window, QString::fromStdString(arguments.screenshot));
     return QApplication::exec();
 }

@@ -1,6 +1,7 @@
 // How fast the window is under the hand: opens a CCD image and a PSF, works in the CCD view as a person does, and prints JSON.
 // usage: bench_window IMAGE PSF     (xvfb-run -a -s "-screen 0 1920x1200x24" ...)
 
+#include "core/analysis/Trace.h"
 #include "core/cpu/CpuBackend.h"
 #include "core/engine/PatchResult.h"
 #include "core/psf/Psf.h"
@@ -12,6 +13,8 @@
 #include "widgets/resolution/ResolutionView.h"
 #include "widgets/spectrum/SpectrumPlot.h"
 #include "widgets/spectrum/SpectrumView.h"
+#include "widgets/timing/TimelineView.h"
+#include "widgets/timing/TimingPanel.h"
 #include "widgets/window/LinkedViews.h"
 #include "widgets/window/MainWindow.h"
 
@@ -308,6 +311,33 @@ int main(int argc, char** argv) {
                 document.cursorAtBin(quality.measurement().quality->specmin + i,
                                      quality.measurement().quality->wavelength[static_cast<std::size_t>(10 * i)]));
         });
+    }
+    // A million ranges on ten lanes.
+    {
+        std::vector<RangeRecord> records;
+        for (int lane = 0; lane < 10; ++lane)
+            for (int i = 0; i < 50000; ++i) {
+                records.push_back({"batch", 20000LL * i, 18000, lane, {}, false});
+                records.push_back({"solve", 20000LL * i + 3000, 9000, lane, {}, false});
+            }
+        QDockWidget* const dock = window.dock(QStringLiteral("timing"));
+        dock->raise();
+        dock->setFloating(true);
+        dock->resize(1600, 1000);
+        QApplication::processEvents();
+        window.timing().setTrace(std::make_shared<const Trace>(traceOf(records, "bench")));
+        QApplication::processEvents();
+        TimelineView& timeline = window.timing().timeline();
+        result["timeline_of_a_million"] = {{"zoom", drawings(*timeline.viewport(), frames,
+                                                             [&](int i) {
+                                                                 timeline.setView({0, 1e9 * std::pow(0.8, i % 30)});
+                                                             })},
+                                           {"pan", drawings(*timeline.viewport(), frames,
+                                                            [&](int i) {
+                                                                timeline.setView({1e6 * i, 8e8 + 1e6 * i});
+                                                            })},
+                                           {"ranges", records.size()},
+                                           {"size", {timeline.width(), timeline.height()}}};
     }
     std::printf("%s\n", result.dump(2).c_str());
     return 0;

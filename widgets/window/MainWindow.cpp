@@ -14,6 +14,7 @@
 #include "widgets/quality/FrameQualityPanel.h"
 #include "widgets/resolution/ResolutionView.h"
 #include "widgets/spectrum/SpectrumView.h"
+#include "widgets/timing/TimingPanel.h"
 #include "widgets/window/ActionList.h"
 #include "widgets/window/CommandPalette.h"
 #include "widgets/window/GoTo.h"
@@ -140,7 +141,8 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
       jobs_(new JobsPanel(*controller_, this)), views_(new LinkedViews(*document_, *controller_, this)),
       quality_(new FrameQualityPanel(*document_, *controller_, this)),
       resolution_(new ResolutionView(*document_, this)), psf_(new PsfInspector(*document_, this)),
-      problemBar_(new QFrame(this)), problemText_(new QLabel(problemBar_)) {
+      timing_(new TimingPanel(*document_, *controller_, this)), problemBar_(new QFrame(this)),
+      problemText_(new QLabel(problemBar_)) {
     setObjectName(QStringLiteral("MainWindow"));
     setWindowTitle(QStringLiteral("Patchlight"));
     setAcceptDrops(true);
@@ -182,6 +184,8 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     addDock(QStringLiteral("frame"), tr("Frame"), quality_, Qt::RightDockWidgetArea, options, QStringLiteral("Alt+8"));
     QDockWidget* const patchDock = addDock(QStringLiteral("patch"), tr("Patch"), views_->inspector(),
                                            Qt::RightDockWidgetArea, options, QStringLiteral("Alt+2"));
+    addDock(QStringLiteral("timing"), tr("Timing"), timing_, Qt::BottomDockWidgetArea, dock(QStringLiteral("jobs")),
+            QStringLiteral("Alt+9"));
     QDockWidget* const spectrumDock =
         addDock(QStringLiteral("spectrum"), tr("Spectrum"), views_->spectrum(), Qt::BottomDockWidgetArea,
                 dock(QStringLiteral("jobs")), QStringLiteral("Alt+3"));
@@ -198,6 +202,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     connect(resolution_, &ResolutionView::placeChosen, this, &MainWindow::follow);
     connect(psf_, &PsfInspector::placeChosen, this, &MainWindow::follow);
     connect(psf_, &PsfInspector::openSecondRequested, this, [this] { chooseFiles(true); });
+    connect(timing_, &TimingPanel::placeChosen, this, &MainWindow::follow);
     defaultLayout_ = saveState(stateVersion);
 
     connect(&ccdView(), &CcdImageView::patchRequested, this, [this](const Cursor& cursor) {

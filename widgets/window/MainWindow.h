@@ -28,6 +28,7 @@ class LinkedViews;
 class OptionsPanel;
 class PsfInspector;
 class ResolutionView;
+class TimingPanel;
 
 /// The window: docks around the CCD view, all about one document.
 class MainWindow : public QMainWindow {
@@ -49,6 +50,7 @@ public:
     [[nodiscard]] FrameQualityPanel& frameQuality() { return *quality_; }
     [[nodiscard]] ResolutionView& resolutionView() { return *resolution_; }
     [[nodiscard]] PsfInspector& psfInspector() { return *psf_; }
+    [[nodiscard]] TimingPanel& timing() { return *timing_; }
 
     /// Puts a view into a dock with an entry in the Window menu. @param beside  the dock it shares tabs with; null: a place of its own
     QDockWidget* addDock(const QString& name, const QString& title, QWidget* widget, Qt::DockWidgetArea area,
@@ -111,6 +113,7 @@ private:
     FrameQualityPanel* quality_;
     ResolutionView* resolution_;
     PsfInspector* psf_;
+    TimingPanel* timing_;
     QFrame* problemBar_;
     QLabel* problemText_;
     QMenu* recentMenu_ = nullptr;
