@@ -175,7 +175,8 @@ void screenshotWhenIdle(MainWindow& window, const QString& path) {
 int main(int argc, char** argv) {
     CLI::App cli("Patchlight: see a CCD image of a fiber spectrograph, and take its extraction apart",
                  "patchlight-gui");
-    cli.set_version_flag("--version", "patchlight-gui " + std::string(version()));
+    cli.set_version_flag("--version", "patchlight-gui " + std::string(version()) +
+                                          (gitDescribe().empty() ? std::string() : ", " + std::string(gitDescribe())));
     Arguments arguments;
     addOptions(cli, arguments);
     try {

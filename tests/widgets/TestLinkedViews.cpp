@@ -250,6 +250,28 @@ private Q_SLOTS:
         QVERIFY(w.views().inspector()->summary().contains(QStringLiteral("against before")));
     }
 
+    /// The second PSF in the first one's place, and back.
+    void twoPsfsAreSwapped() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        const std::shared_ptr<const PatchDetail> before = w.document().patchRun().detail;
+        auto wider = std::make_shared<Psf>(*w.psf);
+        for (double& coefficient : wider->series["GHSIGX"].coeff) coefficient *= 1.05;
+        wider->pack();
+        w.document().setSecondPsf(wider);
+        w.window.actionList().find(QStringLiteral("psf.swap"))->trigger();
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != before; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QCOMPARE(w.document().psf().get(), wider.get());
+        QVERIFY(w.document().previousPatchRun().detail == before);
+        QVERIFY(w.document().patchRun().detail->flux.values() != before->flux.values());
+        QVERIFY(w.views().inspector()->summary().contains(QStringLiteral("against before")));
+        const PatchDetail* const with = w.document().patchRun().detail.get();
+        w.window.actionList().find(QStringLiteral("psf.swap"))->trigger();
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail.get() != with; }));
+        QCOMPARE(w.document().patchRun().detail->flux.values(), before->flux.values());
+    }
+
     void aFrameComesBeforeThePatch() {
         Window w;
         QVERIFY(w.select(2, 20));

@@ -159,9 +159,23 @@ void Document::setPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const Trac
     replan();
 }
 
-void Document::setSecondPsf(std::shared_ptr<const Psf> psf) {
+void Document::setSecondPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const TraceMap> traces) {
     secondPsf_ = std::move(psf);
+    secondTraces_ = std::move(traces);
     Q_EMIT secondPsfChanged();
+}
+
+void Document::swapPsfs() {
+    if (!psf_ || !secondPsf_) return;
+    if (!secondTraces_)
+        secondTraces_ = std::make_shared<const TraceMap>(*secondPsf_, image_ ? image_->nx : secondPsf_->nx,
+                                                         image_ ? image_->ny : secondPsf_->ny);
+    std::swap(psf_, secondPsf_);
+    std::swap(traces_, secondTraces_);
+    ++generation_;
+    Q_EMIT psfChanged();
+    Q_EMIT secondPsfChanged();
+    replan();
 }
 
 void Document::setFrame(OpenFrame frame) {

@@ -109,7 +109,9 @@ public:
     // What the controller hands in.
     void setImage(std::shared_ptr<const CcdImage> image, std::shared_ptr<const WeightedPixels> pixels);
     void setPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const TraceMap> traces);
-    void setSecondPsf(std::shared_ptr<const Psf> psf);
+    void setSecondPsf(std::shared_ptr<const Psf> psf, std::shared_ptr<const TraceMap> traces = {});
+    /// Puts the second PSF in the first one's place and the other way round: what if this were the PSF?
+    void swapPsfs();
     void setFrame(OpenFrame frame);
     /// As setFrame, without moving the present one to previousFrame(): the end of a run replaces its own unfinished frame.
     void replaceFrame(OpenFrame frame);
@@ -151,6 +153,7 @@ private:
     std::shared_ptr<const Psf> psf_;
     std::shared_ptr<const Psf> secondPsf_;
     std::shared_ptr<const TraceMap> traces_;
+    std::shared_ptr<const TraceMap> secondTraces_;
     OpenFrame frame_;
     OpenFrame previousFrame_;
     OpenFrame secondFrame_;

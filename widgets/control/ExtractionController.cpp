@@ -113,6 +113,7 @@ struct ExtractionController::Opened {
     std::shared_ptr<const WeightedPixels> pixels;
     std::shared_ptr<const Psf> psf;
     std::shared_ptr<const Psf> secondPsf;
+    std::shared_ptr<const TraceMap> secondTraces;
     std::shared_ptr<const TraceMap> traces;
     std::vector<OpenFrame> frames;
     std::shared_ptr<const TruthSpectra> truth;
@@ -135,6 +136,7 @@ void ExtractionController::Opened::add(Opened&& other) {
     // Two PSFs at once: the second is there to compare with.
     if (other.psf && psf) {
         secondPsf = std::move(other.psf);
+        secondTraces = std::move(other.traces);
     } else if (other.psf) {
         psf = std::move(other.psf);
         traces = std::move(other.traces);
@@ -377,7 +379,7 @@ int ExtractionController::open(const QStringList& paths, bool asSecondFrame) {
                     if (stop.stop_requested()) throw Cancelled();
                     if (asSecondFrame && opened->psf) {
                         opened->secondPsf = std::move(opened->psf);
-                        opened->traces.reset();
+                        opened->secondTraces = std::move(opened->traces);
                     }
                     if (opened->psf && !opened->traces) // a PSF that does not say how large its CCD is
                         opened->traces =
@@ -404,7 +406,7 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     if (opened.image) document_.setImage(std::move(opened.image), std::move(opened.pixels));
     if (opened.psf) document_.setPsf(std::move(opened.psf), std::move(opened.traces));
     if (inputs) warmUp();
-    if (opened.secondPsf) document_.setSecondPsf(std::move(opened.secondPsf));
+    if (opened.secondPsf) document_.setSecondPsf(std::move(opened.secondPsf), std::move(opened.secondTraces));
     for (OpenFrame& frame : opened.frames) {
         // Frames of gpu_specter do not say which spectra they hold.
         const auto rows = static_cast<int>(frame.frame->nspec());

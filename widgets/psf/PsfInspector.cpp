@@ -93,6 +93,9 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
     bar->setToolButtonStyle(Qt::ToolButtonTextOnly);
     QAction* const open = bar->addAction(tr("Second PSF..."), this, &PsfInspector::openSecondRequested);
     open->setToolTip(tr("Open another PSF file to compare with"));
+    QAction* const swap = bar->addAction(tr("Swap"), this, &PsfInspector::swap);
+    swap->setToolTip(
+        tr("The second PSF in the first one's place: the patch is extracted with it, before and after in sigma"));
     const auto toggle = [&](const QString& text, const QString& tip) {
         QAction* const action = bar->addAction(text);
         action->setCheckable(true);
@@ -241,7 +244,11 @@ void PsfInspector::addActions(ActionList& actions) {
     actions.add({"psf.second", menu, tr("Open a &second PSF to compare..."), "Ctrl+Alt+P",
                  tr("Beside the present one: difference, parameters, trace offsets")},
                 [this] { Q_EMIT openSecondRequested(); });
-    actions.add({"psf.swap", menu, tr("Drop the second PSF"), "Ctrl+Alt+Shift+P", tr("Compare no longer")},
+    actions.add(
+        {"psf.swap", menu, tr("S&wap the two PSFs"), "Ctrl+Alt+W",
+         tr("What if this were the PSF: the patch is extracted with the second one, before and after in sigma")},
+        [this] { swap(); });
+    actions.add({"psf.drop", menu, tr("Drop the second PSF"), "Ctrl+Alt+Shift+P", tr("Compare no longer")},
                 [this] { document_.setSecondPsf(nullptr); });
     const auto link = [&](const char* id, const QString& text, const QString& keys, QAction* own, bool separator) {
         QAction* const action = actions.addToggle(
@@ -260,6 +267,13 @@ void PsfInspector::addActions(ActionList& actions) {
     actions.add({"psf.offset", menu, tr("Next offset: &x, y, wavelength"), "X",
                  tr("What the map of trace offsets shows"), false, false, this},
                 [this] { setOffset(static_cast<Offset>((static_cast<int>(offset_) + 1) % 3)); });
+}
+
+void PsfInspector::swap() {
+    if (document_.psf() && document_.secondPsf())
+        document_.swapPsfs();
+    else
+        Q_EMIT message(tr("There is no second PSF: open one with Ctrl+Alt+P"));
 }
 
 void PsfInspector::setSameTrace(bool on) {

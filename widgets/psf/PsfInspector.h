@@ -43,6 +43,8 @@ public:
     void addActions(ActionList& actions);
     /// The second PSF's shape on the first one's traces, so that only shapes are compared.
     void setSameTrace(bool on);
+    /// Extracts with the second PSF in the first one's place.
+    void swap();
     [[nodiscard]] bool sameTrace() const { return sameTrace_; }
     void setLog(bool on);
     void showSurfaces(bool on);
@@ -69,6 +71,8 @@ public:
 Q_SIGNALS:
     void placeChosen(const patchlight::widgets::Cursor& cursor);
     void openSecondRequested();
+    /// Something cannot be done, in a sentence.
+    void message(const QString& text);
 
 protected:
     void paintEvent(QPaintEvent* event) override;

@@ -203,6 +203,7 @@ MainWindow::MainWindow(ExtractionController::BackendFactory backends, QWidget* p
     connect(psf_, &PsfInspector::placeChosen, this, &MainWindow::follow);
     connect(psf_, &PsfInspector::openSecondRequested, this, [this] { chooseFiles(true); });
     connect(timing_, &TimingPanel::placeChosen, this, &MainWindow::follow);
+    connect(psf_, &PsfInspector::message, this, [this](const QString& text) { statusBar()->showMessage(text, 8000); });
     defaultLayout_ = saveState(stateVersion);
 
     connect(&ccdView(), &CcdImageView::patchRequested, this, [this](const Cursor& cursor) {
@@ -393,7 +394,11 @@ void MainWindow::makeActions() {
                   return;
               }
               QApplication::clipboard()->setText(command);
-              statusBar()->showMessage(tr("Copied: %1").arg(command), 8000);
+              const auto edits = document_->maskEdits().size();
+              const QString without =
+                  edits > 0 ? tr(" (without the %1 pixels masked or unmasked by hand, which no file holds)").arg(edits)
+                            : QString();
+              statusBar()->showMessage(tr("Copied%1: %2").arg(without, command), 8000);
               jobs_->addLine(command, false);
           });
     a.add({"file.quit", file, tr("&Quit"), "Ctrl+Q", tr("Close the window"), false, false, nullptr, true},
