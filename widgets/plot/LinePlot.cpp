@@ -176,7 +176,7 @@ void LinePlot::paintEvent(QPaintEvent* /*event*/) {
     const AxisMap x{shown_, area.left(), area.right()};
     const AxisMap y{dataY(), area.bottom(), area.top()};
     const auto rowOf = [&](double value) { return y.toPixel(log_ ? std::log10(value) : value); };
-    const Ticks xTicks = makeTicks(shown_, std::max(3, static_cast<int>(area.width() / 55)));
+    const Ticks xTicks = makeTicks(shown_, std::max(5, static_cast<int>(area.width() / 60)));
     for (const double value : xTicks.values) {
         const double pixel = std::floor(x.toPixel(value)) + 0.5;
         painter.setPen(colours.grid);

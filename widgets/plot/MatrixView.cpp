@@ -283,7 +283,7 @@ void MatrixView::paintEvent(QPaintEvent* /*event*/) {
                           area.left(),
                           area.right()};
         const Interval inside{std::min(map.data.low, map.data.high), std::max(map.data.low, map.data.high)};
-        const Ticks ticks = makeTicks(inside, std::max(2, static_cast<int>(area.width() / 70)));
+        const Ticks ticks = makeTicks(inside, std::max(4, static_cast<int>(area.width() / 60)));
         for (const double value : ticks.values) {
             const double x = map.toPixel(value);
             painter.drawLine(QPointF(x, area.bottom()), QPointF(x, area.bottom() + 3));

@@ -163,7 +163,7 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
     strip_->setTextInteractionFlags(Qt::TextSelectableByMouse);
     strip_->setAccessibleName(tr("The PSF at the cursor"));
     strip_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Fixed);
-    strip_->setFixedHeight(3 * fontMetrics().height() + 6);
+    strip_->setFixedHeight(4 * fontMetrics().height() + 6);
     strip_->setAlignment(Qt::AlignLeft | Qt::AlignTop);
     layout->addWidget(strip_);
     setFocusProxy(spot_);

@@ -539,7 +539,9 @@ void ResolutionView::refreshKernel() {
         const int row = kernelRow_ >= 0 ? kernelRow_ : index;
         const int nwave = detail.patch.bins.count();
         const int spectrum = index / nwave;
-        kernel_->setLabels(tr("At the cursor"), tr("offset (\u00c5)"), QString());
+        kernel_->setLabels(ofPatch ? tr("Fiber %1 and beside").arg(detail.patch.spectra.first + spectrum)
+                                   : tr("At the cursor"),
+                           tr("offset (\u00c5)"), QString());
         const auto cut = [&](int which, bool isRow, int of, const QString& name, int colour) {
             LineSeries one{name, {}, {}, {}, colour, LineSeries::Style::Steps};
             // Only what is near: the rest is 0, or nearly.
@@ -562,7 +564,7 @@ void ResolutionView::refreshKernel() {
                     if (beside < 0 || beside >= detail.patch.spectra.count()) continue;
                     cut(row, true, beside, tr("fiber %1").arg(detail.patch.spectra.first + beside), side < 0 ? 1 : 2);
                 }
-                cut(row, true, spectrum, tr("fiber %1").arg(detail.patch.spectra.first + spectrum), 0);
+                cut(row, true, spectrum, QString(), 0);
             }
         }
     }
@@ -609,8 +611,7 @@ void ResolutionView::refreshTest() {
         };
         double sum = 0;
         for (const double value : out) sum += value;
-        testPlot_->setLabels(test_ == Test::Line ? tr("Unit line: %1 of it found").arg(sum, 0, 'f', 4)
-                                                 : tr("Flat spectrum"),
+        testPlot_->setLabels(test_ == Test::Line ? tr("Unit line, %1 found").arg(sum, 0, 'f', 4) : tr("Flat spectrum"),
                              tr("wavelength (\u00c5, vacuum)"), QString());
         series.push_back({tr("sent"), part(band_->wavelength), part(in), {}, 0, LineSeries::Style::Steps, true});
         series.push_back({tr("found"), part(band_->wavelength), part(out), {}, 0, LineSeries::Style::Steps});

@@ -979,7 +979,8 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
             }
             document_->setMaskEdits(edits);
         }
-        const Cursor cursor = place(json[QStringLiteral("cursor")].toObject());
+        Cursor cursor = place(json[QStringLiteral("cursor")].toObject());
+        if (cursor.hasBin() && !cursor.hasPixel()) cursor = document_->cursorAtBin(cursor.spectrum, cursor.wavelength);
         document_->setCursor(cursor);
         if (json[QStringLiteral("patch selected")].toBool()) document_->selectPatch(document_->patchAt(cursor));
         const QJsonObject state = json[QStringLiteral("view")].toObject();
