@@ -27,6 +27,10 @@ public:
     template <class F> PATCHLIGHT_HOST_DEVICE void lanes(const F& f) const { f(lane_); }
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE Value load(const double* p) const { return p[lane_]; }
     PATCHLIGHT_HOST_DEVICE void store(const Value& value, double* p) const { p[lane_] = value; }
+    /// Stores lane 0's value.
+    PATCHLIGHT_HOST_DEVICE void storeFirst(const Value& value, double* p) const {
+        if (lane_ == 0) *p = value;
+    }
     /// What one lane wrote to memory is seen by the others from here on.
     PATCHLIGHT_HOST_DEVICE void sync() const {
 #if defined(__CUDA_ARCH__)
@@ -146,6 +150,7 @@ public:
     void store(const Value& value, double* p) const {
         for (int i = 0; i < groupLanes; ++i) p[i] = value.v[i];
     }
+    void storeFirst(const Value& value, double* p) const { *p = value.v[0]; }
     void sync() const {}
     /// In the order of DeviceGroup::sumEach.
     Value sumEach(const Value (&v)[8]) const {

@@ -85,7 +85,7 @@ template <int W> struct RootsKernel {
         const Value shift = group.make([&](int lane) {
             return wanted && lane > 0 && lane <= ladder.rungs ? -largest / ladder.kappa[lane - 1] : 0.0;
         });
-        const Value lowest = factorise(group, schur, shift, n, side, rows);
+        const Value lowest = factorise<false>(group, schur, shift, n, side, rows);
         solveBack(group, rows, n, b.x + first);
         group.sync();
 
@@ -114,7 +114,7 @@ template <int W> struct RootsKernel {
                            ? ladder.weight[rung][k0 + lane] * root * (ladder.pole[rung][k0 + lane] * smallest)
                            : 0.0;
             });
-            (void)factorise(group, schur, pole, n, b.x + first, rows);
+            (void)factorise<true>(group, schur, pole, n, b.x + first, rows);
             subtractInverse(group, rows, n, factor, k0 == 0, total, first);
         }
         if (b.ndiag > W)
@@ -134,7 +134,8 @@ private:
     }
 
     /// S + shift = U^T D U; with D^-1 U^-T 1 and D^-1 U^-T `from` on the way. @return smallest pivot, NaN where one is
-    template <class Group>
+    /// @tparam All keeps every lane's factors, as [row][rowSize][lanes]; else lane 0's alone, as [row][rowSize]
+    template <bool All, class Group>
     PATCHLIGHT_HOST_DEVICE typename Group::Value factorise(const Group& group, const double* schur,
                                                            const typename Group::Value& shift, int n,
                                                            const double* from, double* rows) const {
@@ -157,7 +158,12 @@ private:
         for (int i = 0; i < n; ++i) {
             lowest = lowerOrNaN(lowest, t[0]);
             const Value inverse = Value(1.0) / t[0];
-            double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+            const auto keep = [&](const Value& value, int at) {
+                if constexpr (All)
+                    group.store(value, rows + (static_cast<std::size_t>(i) * rowSize + at) * groupLanes);
+                else
+                    group.storeFirst(value, rows + static_cast<std::size_t>(i) * rowSize + at);
+            };
             Value pivotRow[W + 1];
             PATCHLIGHT_KERNEL_UNROLL
             for (int c = 1; c <= W; ++c) pivotRow[c] = t[corner(0, c)];
@@ -166,7 +172,7 @@ private:
             PATCHLIGHT_KERNEL_UNROLL
             for (int m = 1; m <= W; ++m) {
                 const Value u = pivotRow[m] * inverse;
-                group.store(u, row + (m - 1) * groupLanes);
+                keep(u, m - 1);
                 PATCHLIGHT_KERNEL_UNROLL
                 for (int c = 1; c <= W; ++c) {
                     if (c < m) continue;
@@ -175,9 +181,9 @@ private:
                 b1[m - 1] = b1[m] - u * one;
                 bx[m - 1] = bx[m] - u * x;
             }
-            group.store(inverse, row + W * groupLanes);
-            group.store(one * inverse, row + (W + 1) * groupLanes);
-            group.store(x * inverse, row + (W + 2) * groupLanes);
+            keep(inverse, W);
+            keep(one * inverse, W + 1);
+            keep(x * inverse, W + 2);
             // Column i + 1 + W enters.
             const double* entering = schur + static_cast<std::size_t>(smaller(i + 1 + W, n + W)) * (W + 1);
             PATCHLIGHT_KERNEL_UNROLL
@@ -197,10 +203,10 @@ private:
             double after[W];
             for (int m = 0; m < W; ++m) after[m] = 0.0;
             for (int i = n - 1; i >= 0; --i) {
-                const double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
-                double sum = row[(W + 2) * groupLanes];
+                const double* row = rows + static_cast<std::size_t>(i) * rowSize;
+                double sum = row[W + 2];
                 PATCHLIGHT_KERNEL_UNROLL
-                for (int m = W; m >= 1; --m) sum -= row[(m - 1) * groupLanes] * after[m - 1];
+                for (int m = W; m >= 1; --m) sum -= row[m - 1] * after[m - 1];
                 PATCHLIGHT_KERNEL_UNROLL
                 for (int m = W - 1; m >= 1; --m) after[m] = after[m - 1];
                 after[0] = sum;
