@@ -7,6 +7,7 @@
 #include "widgets/ccd/CcdImageView.h"
 #include "widgets/control/Document.h"
 #include "widgets/quality/FrameQualityPanel.h"
+#include "widgets/quality/QualityReportPdf.h"
 #include "widgets/timing/TimingPanel.h"
 #include "widgets/window/MainWindow.h"
 
@@ -52,6 +53,7 @@ struct Arguments {
     std::string map;
     std::string tab;
     std::string trace;
+    std::string report;
     double zoom = 0;
     bool dark = false;
     bool light = false;
@@ -82,6 +84,8 @@ void addOptions(CLI::App& cli, Arguments& a) {
         ->type_name("NAME");
     cli.add_option("--trace", a.trace, "trace to open in the Timing dock: Chrome trace JSON, or SQLite of nsys")
         ->type_name("FILE");
+    cli.add_option("--report", a.report, "write a report of the extracted frame's quality, and end")
+        ->type_name("OUT.pdf");
     cli.add_option("--screenshot", a.screenshot, "write a picture of the window when all is done, and end")
         ->type_name("OUT.png");
     cli.add_option("--size", a.size, "size of the window")->type_name("WIDTHxHEIGHT");
@@ -153,6 +157,27 @@ void applyView(MainWindow& window, const Arguments& a) {
     if (a.run == "frame") window.controller().extract(ExtractionController::Scope::Frame);
 }
 
+/// Waits until nothing runs any more, measures the frame, writes the report and ends the program.
+void reportWhenIdle(MainWindow& window, const QString& path) {
+    auto* timer = new QTimer(&window);
+    timer->setInterval(50);
+    auto quiet = std::make_shared<int>(0);
+    QObject::connect(timer, &QTimer::timeout, &window, [&window, timer, quiet, path] {
+        *quiet = window.controller().activeJobs() == 0 ? *quiet + 1 : 0;
+        if (*quiet < 6) return;
+        if (window.frameQuality().measure() != 0) {
+            *quiet = 0;
+            return;
+        }
+        timer->stop();
+        QString problem = window.problem();
+        if (problem.isEmpty()) problem = writeQualityReport(window.frameQuality(), path);
+        if (!problem.isEmpty()) std::fprintf(stderr, "patchlight-gui: %s\n", qPrintable(problem));
+        QApplication::exit(problem.isEmpty() ? 0 : 1);
+    });
+    timer->start();
+}
+
 /// Waits until nothing runs any more, writes the picture and ends the program.
 void screenshotWhenIdle(MainWindow& window, const QString& path) {
     auto* timer = new QTimer(&window);
@@ -200,9 +225,9 @@ int main(int argc, char** argv) {
     // Qt would end the program with a message of its own library; pictures need no display.
     if (!qEnvironmentVariableIsSet("QT_QPA_PLATFORM") && !qEnvironmentVariableIsSet("DISPLAY") &&
         !qEnvironmentVariableIsSet("WAYLAND_DISPLAY")) {
-        if (arguments.screenshot.empty()) {
+        if (arguments.screenshot.empty() && arguments.report.empty()) {
             std::fprintf(stderr, "patchlight-gui: there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); "
-                                 "--screenshot works without one, so does xvfb-run\n");
+                                 "--screenshot and --report work without one, so does xvfb-run\n");
             return 1;
         }
         qputenv("QT_QPA_PLATFORM", "offscreen");
@@ -229,7 +254,7 @@ int main(int argc, char** argv) {
     window.controller().setBackendName(QString::fromStdString(arguments.backend));
     window.controller().setThreads(arguments.threads);
     window.document().setOptions(arguments.options);
-    window.show();
+    if (arguments.report.empty()) window.show();
     if (!arguments.session.empty()) {
         if (const QString problem = window.loadSession(QString::fromStdString(arguments.session)); !problem.isEmpty())
             window.showProblem(problem);
@@ -245,6 +270,10 @@ int main(int argc, char** argv) {
         }
     }
     if (!arguments.trace.empty()) window.timing().open(QString::fromStdString(arguments.trace));
+    if (!arguments.report.empty()) {
+        reportWhenIdle(window, QString::fromStdString(arguments.report));
+        return QApplication::exec();
+    }
     if (!arguments.screenshot.empty()) screenshotWhenIdle(window, QString::fromStdString(arguments.screenshot));
     return QApplication::exec();
 }

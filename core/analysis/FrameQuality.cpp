@@ -127,6 +127,7 @@ struct SpectrumPass {
     std::vector<std::vector<float>> lightByAmplifier; ///< electrons a row
     double bins = 0;                                  ///< that its pixels had to determine
     std::vector<float> nearest;                       ///< trace column by row; NaN: none
+    IndexRange rows;                                  ///< within the grid's ends
 };
 
 /// From the header's CCDSEC keywords ("[x1:x2,y1:y2]", counted from 1), else the four quadrants.
@@ -288,6 +289,7 @@ private:
         std::vector<char> known(static_cast<std::size_t>(ny), 0);
         const int firstRow = strip.cornerY(0) + view.stampY();
         const int lastRow = strip.cornerY(strip.bins() - 1);
+        pass.rows = {firstRow, lastRow};
         for (int y = std::max(0, firstRow); y < std::min(ny, lastRow); ++y) known[static_cast<std::size_t>(y)] = 1;
         for (int j = 0; j < strip.bins(); ++j) {
             const double ivar = frame.ivar(row, static_cast<std::size_t>(j));
@@ -728,8 +730,16 @@ private:
         const int ny = pixels_.ny;
         out_.noise.columnPull.assign(2 * static_cast<std::size_t>(nx), nanFloat);
         out_.noise.rowPull.assign(2 * static_cast<std::size_t>(ny), nanFloat);
+        // Rows that the grid covers in all spectra: beyond them light is missing in the model.
+        IndexRange rows{0, ny};
+        for (const SpectrumPass& pass : spectra_)
+            rows = {std::max(rows.first, pass.rows.first), std::min(rows.last, pass.rows.last)};
         const auto half = [&](std::size_t index, IndexRange range, bool along) {
             std::vector<double> values;
+            if (along)
+                range = {std::max(range.first, rows.first), std::min(range.last, rows.last)};
+            else if (!rows.contains(static_cast<int>(index)))
+                return nan;
             for (int k = range.first; k < range.last; ++k) {
                 const std::size_t p = along ? pixel(static_cast<int>(index), k) : pixel(k, static_cast<int>(index));
                 if (pixels_.weights[p] > 0.0F && out_.model[p] != 0.0F)
@@ -1026,8 +1036,10 @@ private:
             previousEnd = runs_.size();
         }
         std::map<std::size_t, Finding> groups;
+        std::map<std::size_t, std::vector<std::pair<std::size_t, std::size_t>>> worst;
         for (std::size_t i = 0; i < runs_.size(); ++i) {
-            Finding& finding = groups[root(i)];
+            const std::size_t group = root(i);
+            Finding& finding = groups[group];
             finding.kind = kind;
             for (std::size_t j = runs_[i].first; j < runs_[i].last; ++j) {
                 if (out_.kind(runs_[i].row, j) != kind) continue;
@@ -1035,10 +1047,17 @@ private:
                 const auto severity = static_cast<double>(out_.severity(runs_[i].row, j));
                 if (severity > finding.severity) {
                     finding.severity = severity;
-                    finding.row = static_cast<int>(runs_[i].row);
-                    finding.bin = static_cast<int>(j);
+                    worst[group].clear();
                 }
+                if (severity == finding.severity) worst[group].emplace_back(runs_[i].row, j);
             }
+        }
+        // Where many are as bad as each other, the one in their middle is the clearest to look at.
+        for (auto& [group, finding] : groups) {
+            const auto& bins = worst[group];
+            if (bins.empty()) continue;
+            finding.row = static_cast<int>(bins[bins.size() / 2].first);
+            finding.bin = static_cast<int>(bins[bins.size() / 2].second);
         }
         std::vector<Finding> found;
         for (auto& [index, finding] : groups) found.push_back(std::move(finding));

@@ -11,6 +11,7 @@
 #include "widgets/plot/SeriesPlot.h"
 #include "widgets/quality/FrameQualityPanel.h"
 #include "widgets/quality/QualityModels.h"
+#include "widgets/quality/QualityReportPdf.h"
 #include "widgets/window/MainWindow.h"
 
 #include <QAbstractItemModelTester>
@@ -272,6 +273,20 @@ private slots:
         QVERIFY(plot.view().span() < whole.span());
         QTest::mouseDClick(&plot, Qt::LeftButton, Qt::NoModifier, {250, 150});
         QVERIFY(plot.view() == whole);
+    }
+
+    void report() {
+        open();
+        const QString path = files_->folder.filePath("report.pdf");
+        QCOMPARE(writeQualityReport(window_->frameQuality(), path), QString());
+        QFile file(path);
+        QVERIFY(file.open(QIODevice::ReadOnly));
+        const QByteArray bytes = file.readAll();
+        QVERIFY(bytes.startsWith("%PDF-"));
+        QVERIFY(bytes.count("/Type /Page\n") >= 5);
+        QVERIFY(bytes.size() > 50000);
+        QVERIFY(writeQualityReport(window_->frameQuality(), QStringLiteral("/nowhere/report.pdf"))
+                    .startsWith(QStringLiteral("/nowhere/report.pdf: ")));
     }
 
     void frameAlone() {

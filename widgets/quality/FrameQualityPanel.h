@@ -59,6 +59,11 @@ public:
     [[nodiscard]] FrameMap& map() { return *map_; }
     [[nodiscard]] SeriesPlot& histogram() { return *histogram_; }
     [[nodiscard]] SeriesPlot& profile() { return *profile_; }
+    [[nodiscard]] const SeriesPlot& pulls() const { return *pulls_; }
+    [[nodiscard]] const SeriesPlot& columnMedians() const { return *columns_; }
+    [[nodiscard]] const SeriesPlot& rowMedians() const { return *rows_; }
+    [[nodiscard]] const SeriesPlot& offsets() const { return *offsets_; }
+    [[nodiscard]] const SeriesPlot& shifts() const { return *shifts_; }
     [[nodiscard]] QTableView& findingTable() { return *findingTable_; }
     [[nodiscard]] QTableView& fiberTable() { return *fiberTable_; }
     [[nodiscard]] QTabWidget& tabs() { return *tabs_; }

@@ -12,6 +12,7 @@
 #include "widgets/patch/PatchInspector.h"
 #include "widgets/psf/PsfInspector.h"
 #include "widgets/quality/FrameQualityPanel.h"
+#include "widgets/quality/QualityReportPdf.h"
 #include "widgets/resolution/ResolutionView.h"
 #include "widgets/spectrum/SpectrumView.h"
 #include "widgets/timing/TimingPanel.h"
@@ -384,6 +385,19 @@ void MainWindow::makeActions() {
                   chooseSavePath(tr("Export window"), QStringLiteral("window.png"), tr("Pictures (*.png *.pdf)"));
               if (path.isEmpty()) return;
               if (const QString problem = exportWidget(*this, path); !problem.isEmpty()) showProblem(problem);
+          });
+    a.add({"file.report", file, tr("Quality report..."), "Ctrl+Alt+R",
+           tr("Write a PDF report of the extracted frame's quality")},
+          [this] {
+              if (!quality_->measurement().quality) {
+                  showProblem(
+                      tr("there is nothing to report yet: open the Frame dock, which measures the extracted frame"));
+                  return;
+              }
+              const QString path =
+                  chooseSavePath(tr("Quality report"), QStringLiteral("quality.pdf"), tr("Reports (*.pdf)"));
+              if (path.isEmpty()) return;
+              if (const QString problem = writeQualityReport(*quality_, path); !problem.isEmpty()) showProblem(problem);
           });
     a.add({"file.command", file, tr("&Copy as command line"), "Ctrl+Shift+C",
            tr("Copy the patchlight command that repeats what was done last")},
