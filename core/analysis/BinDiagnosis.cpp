@@ -231,6 +231,9 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
                       "amplifier {} sees no light: {:.1f} electrons a row of a fiber in the median, while the one "
                       "beside it does; MASK does not say so",
                       amplifier->name, amplifier->light));
+    else if (isKind(BadBinKind::DeadAmplifier))
+        add(BadBinKind::DeadAmplifier, severity,
+            "at the edge of an amplifier that sees no light, part of which its spot falls on");
     if (isKind(BadBinKind::MaskedPixels) || (d.maskedFraction > 0.1 && d.maskedFraction <= 1))
         add(BadBinKind::MaskedPixels,
             std::isnan(d.maskedFraction) ? severity : d.maskedFraction / limits.maskedFraction, maskedText(d, frame));
