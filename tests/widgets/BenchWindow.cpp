@@ -266,6 +266,24 @@ int main(int argc, char** argv) {
         next.x = {all.x.low + i, all.x.high + i};
         plot.setView(next, false);
     });
+    // The same frame by the other method, and the overlay of their difference.
+    ExtractionOptions seamless = document.options();
+    seamless.method = Method::Seamless;
+    document.setOptions(seamless);
+    const int second = window.controller().extract(ExtractionController::Scope::Frame);
+    waitUntil([&] { return !window.controller().isRunning(second); }, 120000);
+    QApplication::processEvents();
+    for (int k = 0; k < overlayCount; ++k) view.setOverlay(static_cast<Overlay>(k), false);
+    view.setOverlay(Overlay::Methods, true);
+    result["pan_with_methods_of_a_frame"] = {{"legend", view.methods().legend().toStdString()},
+                                             {"close", drawings(view, 20,
+                                                                [&](int i) {
+                                                                    view.setView({middle.x + i, middle.y, 4.0}, false);
+                                                                })},
+                                             {"whole", drawings(view, 20, [&](int i) {
+                                                  view.setView({middle.x + 10 * (i % 30), middle.y, 0.25}, false);
+                                              })}};
+    view.setOverlay(Overlay::Methods, false);
     // The stored band of the frame that has just been made.
     window.dock(QStringLiteral("resolution"))->raise();
     waitUntil([&] { return window.resolutionView().isVisible(); }, 5000);

@@ -309,6 +309,23 @@ private Q_SLOTS:
         QCOMPARE(w.document().hover().x, double(spot.cornerX + 8));
     }
 
+    void theSpotUnderTheMouse() {
+        Window w;
+        w.raise("psf");
+        PsfInspector& view = w.inspector();
+        const WavelengthGrid& grid = w.document().plan()->grid;
+        w.document().setCursor(w.document().cursorAtBin(6, grid.outputWavelength(40)));
+        const Cursor under = w.document().cursorAtBin(3, grid.outputWavelength(20));
+        w.document().setHover(under);
+        QVERIFY(view.summary().startsWith(QStringLiteral("Fiber 6,")));
+        w.window.actionList().find(QStringLiteral("psf.follow"))->setChecked(true);
+        QVERIFY2(view.summary().startsWith(QStringLiteral("Fiber 3,")), qPrintable(view.summary()));
+        const SpotStamp spot = spotStamp(w.psf->view(), 3, under.wavelength, true);
+        QCOMPARE(view.spotPicture()->content().values(5, 8), static_cast<float>(spot.values(5, 8)));
+        w.document().setHover({});
+        QVERIFY(view.summary().startsWith(QStringLiteral("Fiber 6,")));
+    }
+
     void twoPsfsBesideEachOther() {
         Window w;
         w.raise("psf");

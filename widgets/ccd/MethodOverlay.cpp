@@ -114,6 +114,11 @@ void MethodOverlay::finish() {
             row.x[j] = static_cast<float>(traceX(psf, row.spectrum, row.wavelength[j] / scale));
             row.y[j] = static_cast<float>(traceY(psf, row.spectrum, row.wavelength[j] / scale));
         }
+        if (row.x.empty()) return;
+        const auto [left, right] = std::minmax_element(row.x.begin(), row.x.end());
+        row.left = *left;
+        row.right = *right;
+        row.upwards = std::is_sorted(row.y.begin(), row.y.end());
     });
     std::vector<float> sizes;
     double sum = 0;
@@ -173,6 +178,21 @@ void MethodOverlay::paint(QImage& picture, const QRectF& ccd) {
     for (const Row& row : rows_) {
         const std::size_t count = row.sigma.size();
         if (count < 2) continue;
+        const double margin = half / scaleX;
+        if (static_cast<double>(row.right) + margin < ccd.left() ||
+            static_cast<double>(row.left) - margin > ccd.right())
+            continue;
+        std::size_t begin = 0;
+        std::size_t end = count;
+        if (row.upwards) { // only what is in sight, and one more at each end
+            const auto at = [&](double y) {
+                return static_cast<std::size_t>(std::lower_bound(row.y.begin(), row.y.end(), static_cast<float>(y)) -
+                                                row.y.begin());
+            };
+            begin = at(ccd.top());
+            begin = begin > 0 ? begin - 1 : 0;
+            end = std::min(count, at(ccd.bottom()) + 2);
+        }
         int line = -1; // the screen's row being filled: of several bins the largest difference is seen
         float worst = 0;
         float column = 0;
@@ -190,7 +210,7 @@ void MethodOverlay::paint(QImage& picture, const QRectF& ccd) {
                       qPremultiply(qRgba(qRed(colour), qGreen(colour), qBlue(colour),
                                          static_cast<int>(255.0 * std::sqrt(share)))));
         };
-        for (std::size_t j = 0; j < count; ++j) {
+        for (std::size_t j = begin; j < end; ++j) {
             if (!std::isfinite(row.sigma[j])) continue;
             const float step = j + 1 < count ? row.y[j + 1] - row.y[j] : row.y[j] - row.y[j - 1];
             const double y0 = (ccd.bottom() - static_cast<double>(row.y[j] + 0.5F * step)) * scaleY;

@@ -39,7 +39,9 @@ private:
         int spectrum = 0;
         std::vector<double> wavelength; ///< Angstrom
         std::vector<float> sigma;
-        std::vector<float> x, y; ///< on the CCD, pixels
+        std::vector<float> x, y;   ///< on the CCD, pixels
+        float left = 0, right = 0; ///< of x
+        bool upwards = false;      ///< y rises all the way
     };
     void prepare();
     void prepareFrames();

@@ -106,6 +106,7 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
         toggle(tr("Same trace"), tr("The second PSF's shape on the first one's traces: shapes alone are compared"));
     logAction_ = toggle(tr("log"), tr("Colours by the logarithm, for the wings"));
     surfacesAction_ = toggle(tr("3-D"), tr("Pictures or surfaces"));
+    followAction_ = toggle(tr("Follow mouse"), tr("The spot under the mouse, not that of the cursor"));
     layout->addWidget(bar);
 
     auto* row = new QWidget(this);
@@ -228,6 +229,10 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
     connect(offsetPlot_, &LinePlot::clicked, this,
             [this, choose](double wavelength) { choose(document_.cursor().spectrum, wavelength); });
     connect(&document_, &Document::cursorChanged, this, &PsfInspector::refreshSoon);
+    connect(&document_, &Document::hoverChanged, this, [this] {
+        if (followAction_->isChecked() && !underMouse()) refreshSoon();
+    });
+    connect(followAction_, &QAction::toggled, this, &PsfInspector::refreshSoon);
     connect(&document_, &Document::optionsChanged, this, &PsfInspector::refreshSoon);
     const auto psfsChanged = [this] {
         offsetsStale_ = true;
@@ -258,6 +263,7 @@ void PsfInspector::addActions(ActionList& actions) {
     };
     link("psf.sametrace", tr("Same &trace for both"), QStringLiteral("T"), sameTraceAction_, true);
     link("psf.log", tr("Colours by &logarithm"), QStringLiteral("L"), logAction_, false);
+    link("psf.follow", tr("&Follow the mouse"), QStringLiteral("F"), followAction_, false);
     link("psf.surfaces", tr("As s&urfaces (3-D)"), QStringLiteral("D"), surfacesAction_, false);
     const QString pages[] = {tr("&Parameters"), tr("Trace &offsets"), tr("&INTOFF, EXTOFF")};
     for (int i = 0; i < 3; ++i)
@@ -267,6 +273,12 @@ void PsfInspector::addActions(ActionList& actions) {
     actions.add({"psf.offset", menu, tr("Next offset: &x, y, wavelength"), "X",
                  tr("What the map of trace offsets shows"), false, false, this},
                 [this] { setOffset(static_cast<Offset>((static_cast<int>(offset_) + 1) % 3)); });
+}
+
+/// Where the spot is looked at. The mouse in this view itself is not followed: the spot would run away from it.
+const Cursor& PsfInspector::place() const {
+    const Cursor& hover = document_.hover();
+    return followAction_->isChecked() && !underMouse() && hover.hasBin() ? hover : document_.cursor();
 }
 
 void PsfInspector::swap() {
@@ -330,7 +342,7 @@ void PsfInspector::refreshSpot() {
     secondStamp_.reset();
     const Psf* psf = document_.psf().get();
     const Psf* other = document_.secondPsf().get();
-    const Cursor& cursor = document_.cursor();
+    const Cursor& cursor = place();
     const double scale = document_.plan() ? document_.plan()->grid.scale : 1.0;
     const bool tail = document_.options().psfTail;
     if (psf != nullptr && cursor.hasBin() && cursor.spectrum < psf->nspec) {
@@ -412,7 +424,7 @@ void PsfInspector::refreshSpot() {
 void PsfInspector::refreshParameters() {
     const Psf* psf = document_.psf().get();
     const Psf* other = document_.secondPsf().get();
-    const Cursor& cursor = document_.cursor();
+    const Cursor& cursor = place();
     const double scale = document_.plan() ? document_.plan()->grid.scale : 1.0;
     std::vector<PsfParameterValue> values;
     std::map<std::string, double> second;
@@ -491,7 +503,7 @@ void PsfInspector::refreshOffsetPlots() {
                                         .arg(offsets_->largestY, 0, 'g', 3)
                                   : QString());
     std::vector<LineSeries> series;
-    const Cursor& cursor = document_.cursor();
+    const Cursor& cursor = place();
     if (offsets_) {
         const Array2<double>& values = offset_ == Offset::X   ? offsets_->dx
                                        : offset_ == Offset::Y ? offsets_->dy
@@ -530,7 +542,7 @@ void PsfInspector::refreshOffsetPlots() {
 /// Wavelength offsets measured on sky lines: those of the cursor's fiber before all others.
 void PsfInspector::refreshWaveOffsets() {
     const Psf* psf = document_.psf().get();
-    const Cursor& cursor = document_.cursor();
+    const Cursor& cursor = place();
     std::vector<LineSeries> series;
     waveOffsets_->setLabels(tr("Wavelength offsets"), tr("wavelength (\u00c5)"), tr("\u00c5"));
     waveOffsets_->setReference(0);
@@ -569,7 +581,7 @@ void PsfInspector::refreshWaveOffsets() {
 
 QString PsfInspector::summary() const {
     if (!stamp_) return document_.psf() ? tr("No place is selected") : tr("No PSF is open");
-    const Cursor& cursor = document_.cursor();
+    const Cursor& cursor = place();
     const SpotFigures f = spotFigures(*stamp_);
     if (f.peak == 0)
         return tr("Fiber %1, %2 \u00c5: the PSF has no light here (the fiber was not fitted)")

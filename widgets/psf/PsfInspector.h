@@ -48,6 +48,7 @@ public:
     [[nodiscard]] bool sameTrace() const { return sameTrace_; }
     void setLog(bool on);
     void showSurfaces(bool on);
+    [[nodiscard]] QAction* followAction() const { return followAction_; }
     void setOffset(Offset offset);
     void showPage(int page);
 
@@ -78,6 +79,7 @@ protected:
     void paintEvent(QPaintEvent* event) override;
 
 private:
+    [[nodiscard]] const Cursor& place() const;
     /// On screen, and not behind another tab.
     [[nodiscard]] bool isSeen() const { return isVisible() && !visibleRegion().isEmpty(); }
     void refreshSoon();
@@ -92,6 +94,7 @@ private:
     QAction* sameTraceAction_;
     QAction* logAction_;
     QAction* surfacesAction_;
+    QAction* followAction_;
     QStackedWidget* pictures_;
     MatrixView* spot_;
     MatrixView* second_;
