@@ -18,14 +18,10 @@ template <class T> T* writable(const T* p) {
 
 } // namespace
 
-bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd) {
-    const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
-    const Subbundle& last = plan.subbundles[size(batch.subbundles.last - 1)];
-    corners_.spectra = {first.padded.first, last.padded.last};
-    corners_.bins = {plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
-                     plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
-    const IndexRange spectra = corners_.spectra;
-    const IndexRange bins = corners_.bins;
+bool BatchGeometry::locateSpots(const PsfView& psf, const Plan& plan, IndexRange spectra, IndexRange bins, int nx,
+                                int ny) {
+    corners_.spectra = spectra;
+    corners_.bins = bins;
     const int nbins = bins.count();
     const std::size_t count = size(spectra.count()) * size(nbins);
     stampX_ = psf.stampX();
@@ -36,9 +32,9 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
     y_.resize(count);
     corners_.x.resize(count);
     corners_.y.resize(count);
-    int left = ccd.nx;
+    int left = nx;
     int right = 0;
-    int low = ccd.ny;
+    int low = ny;
     int high = 0;
     std::size_t at = 0;
     for (int s = spectra.first; s < spectra.last; ++s)
@@ -55,8 +51,8 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
             low = std::min(low, cy);
             high = std::max(high, cy + stampY_);
         }
-    stripX_ = {std::max(0, left), std::min(ccd.nx, right)};
-    stripY_ = {std::max(0, low), std::min(ccd.ny, high)};
+    stripX_ = {std::max(0, left), std::min(nx, right)};
+    stripY_ = {std::max(0, low), std::min(ny, high)};
     if (stripX_.empty() || stripY_.empty()) stripX_ = stripY_ = {0, 0};
 
     // How far apart bins that share a row can be: in one spectrum, and in neighbours (the next and the one after).
@@ -79,7 +75,6 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
                 else
                     reach_ = std::max(reach_, reach);
             }
-            if (ownWidth_ > widestOwn || reach_ > longestReach) return false;
         }
     }
 
@@ -97,7 +92,17 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
             *active++ = to;
         }
     }
+    return true;
+}
 
+bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd) {
+    const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
+    const Subbundle& last = plan.subbundles[size(batch.subbundles.last - 1)];
+    const IndexRange spectra{first.padded.first, last.padded.last};
+    const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
+                          plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
+    if (!locateSpots(psf, plan, spectra, bins, ccd.nx, ccd.ny)) return false;
+    if (ownWidth_ > widestOwn || reach_ > longestReach) return false;
     rows_ = {first.core.first, last.core.last};
     const Patch firstPatch = plan.patch(batch.subbundles.first, batch.steps.first);
     const Patch lastPatch = plan.patch(batch.subbundles.first, batch.steps.last - 1);
@@ -157,7 +162,7 @@ void BatchGeometry::describe(BatchView& view) const {
     view.stripNy = stripY_.count();
 }
 
-void BatchGeometry::fill(const BatchView& view, const CcdView& ccd) const {
+void BatchGeometry::fillSpots(const BatchView& view) const {
     const auto copy = [](const auto& from, const auto* to) { std::copy(from.begin(), from.end(), writable(to)); };
     copy(wavelength_, view.wavelength);
     copy(x_, view.traceX);
@@ -165,7 +170,11 @@ void BatchGeometry::fill(const BatchView& view, const CcdView& ccd) const {
     copy(corners_.x, view.cornerX);
     copy(corners_.y, view.cornerY);
     copy(active_, view.active);
-    copy(tasks_, view.tasks);
+}
+
+void BatchGeometry::fill(const BatchView& view, const CcdView& ccd) const {
+    fillSpots(view);
+    std::copy(tasks_.begin(), tasks_.end(), writable(view.tasks));
     const std::size_t columns = size(view.stripNx);
     for (int row = 0; row < view.stripNy; ++row) {
         const std::size_t from = size(view.stripY + row) * size(ccd.nx) + size(view.stripX);

@@ -20,6 +20,12 @@ public:
     /// @return false where the kernels' layout does not suit: traces that turn back, or too many bins on a CCD row
     [[nodiscard]] bool locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd);
 
+    /// Spots alone, of some spectra and bins, for the model image.
+    [[nodiscard]] bool locateSpots(const PsfView& psf, const Plan& plan, IndexRange spectra, IndexRange bins, int nx,
+                                   int ny);
+    /// Writes where the spots lie: wavelengths, traces, corners, rows.
+    void fillSpots(const BatchView& view) const;
+
     /// Puts the batch's sizes into a view.
     void describe(BatchView& view) const;
     /// Writes what is copied to the device: the strip of the CCD, traces, corners, rows, patches.

@@ -1,5 +1,6 @@
 #include "gpu/DeviceBackend.h"
 
+#include "core/base/Parallel.h"
 #include "core/cpu/CpuBackend.h"
 #include "core/cpu/InverseSquareRoot.h"
 #include "core/cpu/LaneSolver.h"
@@ -112,6 +113,41 @@ std::size_t carveOut(BatchView& v, std::byte* base) {
     v.mask = carver.take<std::uint32_t>(plane);
     v.states = carver.take<PatchState>(size(v.patches));
     return carver.used();
+}
+
+// The same for a piece of the model image.
+
+std::size_t carveModelIn(BatchView& v, std::byte* base) {
+    Carver carver(base);
+    const std::size_t spots = size(v.nspec) * size(v.nbins);
+    v.wavelength = carver.take<double>(size(v.nbins));
+    v.traceX = carver.take<double>(spots);
+    v.traceY = carver.take<double>(spots);
+    v.paint = carver.take<double>(spots);
+    v.cornerX = carver.take<int>(spots);
+    v.cornerY = carver.take<int>(spots);
+    v.active = carver.take<int>(size(v.nspec) * size(v.stripNy) * 2);
+    return carver.used();
+}
+std::size_t carveModelWork(BatchView& v, std::byte* base) {
+    Carver carver(base);
+    const std::size_t spots = size(v.nspec) * size(v.nbins);
+    v.stamps = carver.take<double>(spots * size(v.stampStride));
+    v.spotSum = carver.take<double>(spots);
+    return carver.used();
+}
+std::size_t carveModelOut(BatchView& v, std::byte* base) {
+    Carver carver(base);
+    v.strip = carver.take<float>(size(v.stripNx) * size(v.stripNy));
+    return carver.used();
+}
+
+/// Bins a block of the spots' kernel, so that its memory leaves room for several blocks.
+SpotsKernel spotsKernel(const BatchView& v) {
+    SpotsKernel spots{v, 8};
+    while (spots.binsPerBlock > 1 && spots.sharedDoubles() * sizeof(double) > comfortableShared)
+        spots.binsPerBlock /= 2;
+    return spots;
 }
 
 WorkspaceLayout layoutOf(BatchView v, std::size_t pieces, std::size_t pixels) {
@@ -436,10 +472,7 @@ private:
             stream.range(kernel.name);
             stream.launch(TeamLaunch{kernel});
         };
-        SpotsKernel spots{v, 8};
-        while (spots.binsPerBlock > 1 && spots.sharedDoubles() * sizeof(double) > comfortableShared)
-            spots.binsPerBlock /= 2;
-        launch(spots);
+        launch(spotsKernel(v));
         launch(SumsKernel{v, 8});
         launch(GatherKernel{v});
         // Each rung for those patches only that the one before could not promise: the others' blocks end at once.
@@ -546,7 +579,102 @@ public:
         return std::make_unique<DeviceJob>(input, options_, wanted, shared_, *cpu_);
     }
 
+    [[nodiscard]] std::vector<float> paintModel(const ModelPainting& model) override {
+        std::vector<float> image;
+        try {
+            image = painted(model);
+        } catch (const OutOfDeviceMemory& error) {
+            spdlog::warn("{}: out of memory ({}); the CPU paints the model image", name(), error.what());
+        }
+        return image;
+    }
+
 private:
+    /// Some spectra at a time, each on a stream of its own, put together in their order.
+    [[nodiscard]] std::vector<float> painted(const ModelPainting& model) {
+        const Plan& plan = *model.plan;
+        constexpr int together = 25;
+        const int nspec = static_cast<int>(model.modelFlux->rows());
+        const int nbins = static_cast<int>(model.modelFlux->columns());
+        struct Strip {
+            bool done = false;
+            IndexRange x, y;
+            std::vector<float> values;
+        };
+        std::vector<Strip> strips(size((nspec + together - 1) / together));
+        const std::size_t workers = workersFor(strips.size(), options_.streams);
+        Device& device = *shared_->device;
+        struct Borrowed {
+            explicit Borrowed(std::shared_ptr<Shared> from, std::size_t count)
+                : shared(std::move(from)), constants(shared->takeConstants()) {
+                for (std::size_t i = 0; i < count; ++i) lanes.push_back(shared->takeLane());
+            }
+            ~Borrowed() {
+                for (auto& lane : lanes) shared->giveLane(std::move(lane));
+                shared->giveConstants(std::move(constants));
+            }
+            Borrowed(const Borrowed&) = delete;
+            Borrowed& operator=(const Borrowed&) = delete;
+            std::shared_ptr<Shared> shared;
+            std::unique_ptr<Constants> constants;
+            std::vector<std::unique_ptr<Lane>> lanes;
+        } borrowed(shared_, workers);
+        borrowed.constants->assign(device, model.psf);
+        forEachParallel(strips.size(), static_cast<int>(workers), [&](std::size_t index, std::size_t worker) {
+            Lane& lane = *borrowed.lanes[worker];
+            const int first = static_cast<int>(index) * together;
+            const int count = std::min(together, nspec - first);
+            const IndexRange spectra{plan.specmin + first, plan.specmin + first + count};
+            if (!lane.geometry.locateSpots(model.psf, plan, spectra, {plan.grid.pad, plan.grid.pad + nbins}, model.nx,
+                                           model.ny))
+                return;
+            BatchView v;
+            v.psf = borrowed.constants->psf();
+            v.tail = plan.options.psfTail;
+            lane.geometry.describe(v);
+            WorkspaceLayout layout{carveModelIn(v, nullptr), carveModelWork(v, nullptr), carveModelOut(v, nullptr)};
+            lane.require(device, layout);
+            std::byte* const base = lane.workspace->data();
+            BatchView host = v;
+            (void)carveModelIn(host, lane.in->data());
+            (void)carveModelOut(host, lane.out->data());
+            (void)carveModelIn(v, base);
+            (void)carveModelWork(v, base + layout.in);
+            (void)carveModelOut(v, base + layout.in + layout.work);
+            const SpotsKernel spots = spotsKernel(v);
+            if (spots.sharedDoubles() * sizeof(double) > device.limits().sharedBytes) return;
+            lane.geometry.fillSpots(host);
+            for (int s = 0; s < count; ++s) {
+                const auto row = model.modelFlux->row(size(first + s));
+                std::copy(row.begin(), row.end(), const_cast<double*>(host.paint) + size(s) * size(nbins));
+            }
+            Stream& stream = *lane.stream;
+            stream.range("gpu copy in");
+            stream.copyIn(base, lane.in->data(), layout.in);
+            stream.range(SpotsKernel::name);
+            stream.launch(TeamLaunch{spots});
+            stream.range(ModelKernel::name);
+            stream.launch(TeamLaunch{ModelKernel{v}});
+            stream.range("gpu copy out");
+            stream.copyOut(lane.out->data(), base + layout.in + layout.work, layout.out);
+            stream.wait(model.timeline, {plan.subbundles.front().bundle + static_cast<int>(index), 0, 0});
+            Strip& strip = strips[index];
+            strip.x = {v.stripX, v.stripX + v.stripNx};
+            strip.y = {v.stripY, v.stripY + v.stripNy};
+            strip.values.assign(host.strip, host.strip + size(v.stripNx) * size(v.stripNy));
+            strip.done = true;
+        });
+        for (const Strip& strip : strips)
+            if (!strip.done) return {};
+        std::vector<float> image(size(model.nx) * size(model.ny));
+        for (const Strip& strip : strips)
+            for (int y = strip.y.first; y < strip.y.last; ++y) {
+                const float* from = strip.values.data() + size(y - strip.y.first) * size(strip.x.count());
+                float* to = image.data() + size(y) * size(model.nx) + size(strip.x.first);
+                for (int x = 0; x < strip.x.count(); ++x) to[x] += from[x];
+            }
+        return image;
+    }
     [[nodiscard]] static bool onDevice(const Plan& plan) {
         return plan.options.method == Method::Patches && plan.options.decorrelate == Decorrelate::Signal;
     }

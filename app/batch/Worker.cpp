@@ -263,6 +263,7 @@ struct Worker::Impl {
             control.threads = settings.threads;
             control.timeline = frame.timeline.get();
             control.stop = frame.stop.get_token();
+            control.painter = &backend;
             if (order.parts == 1) {
                 ExtractionResult result = extractFrame(backend, setup.pixels.view(), *setup.psf, setup.plan, control);
                 frame.outputs = finish(frame, std::move(result), control);

@@ -149,6 +149,7 @@ void runExtract(ExtractArguments& arguments) {
     progress.finish();
     spdlog::info("extracted {} spectra in {:.2f} s", plan.nspec, result.seconds);
     control.progress = nullptr;
+    control.painter = backend.get();
     PatchCounts counts;
     const FrameOutputs finished = finishFrame(task, setup, std::move(result), control, "", counts);
     interrupt.poll();

@@ -123,6 +123,7 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         sample.extractCpu = cpuSeconds() - extractCpuStart;
         if (options.model) {
             control.progress = nullptr;
+            control.painter = &backend;
             (void)paintModel(result.modelFlux, psf, plan, nx, ny, control);
         }
         if (options.extraction.scores) {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include "core/base/Array.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/image/CcdImage.h"
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace patchlight {
 
@@ -46,6 +48,16 @@ public:
     [[nodiscard]] virtual PatchDetail inspect(const Patch& patch) = 0;
 };
 
+/// A model image to paint: fluxes (ExtractionResult::modelFlux) times spots.
+struct ModelPainting {
+    const Array2<double>* modelFlux = nullptr; ///< [nspec][nsteps nwavestep], photons per bin
+    PsfView psf;
+    const Plan* plan = nullptr;
+    int nx = 0; ///< of the CCD
+    int ny = 0;
+    Timeline* timeline = nullptr; ///< may be null
+};
+
 /// A way to run the engine: the CPU, a GPU.
 class Backend {
 public:
@@ -62,6 +74,8 @@ public:
     [[nodiscard]] virtual int batchSteps(const Plan& plan) const = 0;
     /// @param lanes how many threads will call run(); 0: as many as the backend finds useful
     [[nodiscard]] virtual std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) = 0;
+    /// Paints a model image, [ny][nx], electrons, where the backend has a way of its own to do so; empty where it has none.
+    [[nodiscard]] virtual std::vector<float> paintModel(const ModelPainting& /*model*/) { return {}; }
 };
 
 } // namespace patchlight

@@ -163,6 +163,10 @@ std::vector<float> paintModel(const Array2<double>& modelFlux, const Psf& psf, c
                               const RunControl& control) {
     const NamedRange range(control.timeline, "model image");
     const PsfView view = psf.view();
+    if (control.painter != nullptr) {
+        std::vector<float> painted = control.painter->paintModel({&modelFlux, view, &plan, nx, ny, control.timeline});
+        if (!painted.empty()) return painted;
+    }
     const int nspec = static_cast<int>(modelFlux.rows());
     const int nwave = static_cast<int>(modelFlux.columns());
     const int stampX = view.stampX();

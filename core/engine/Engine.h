@@ -29,6 +29,8 @@ struct RunControl {
     std::stop_token stop;
     std::function<void(const Progress&)> progress;
     Timeline* timeline = nullptr;
+    Backend* painter =
+        nullptr; ///< paints the model image where it can; otherwise the CPU does, as it does where this is null
 };
 
 /// A frame and how each of its patches fared.

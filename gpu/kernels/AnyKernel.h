@@ -4,6 +4,7 @@
 #include "gpu/kernels/Eliminate.h"
 #include "gpu/kernels/Finish.h"
 #include "gpu/kernels/Gather.h"
+#include "gpu/kernels/Model.h"
 #include "gpu/kernels/Quality.h"
 #include "gpu/kernels/Roots.h"
 #include "gpu/kernels/Spots.h"
@@ -16,7 +17,7 @@ namespace patchlight::gpu {
 /// A kernel that works in teams (blocks): blocks(), threads(), sharedDoubles() and a body for each block.
 using TeamKernel =
     std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, EliminateKernel<16>, EliminateKernel<24>,
-                 DenseKernel, DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel>;
+                 DenseKernel, DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel, ModelKernel>;
 /// A kernel that works in groups of lanes, each with a piece of work memory: groups() and a body for each.
 using GroupKernel = std::variant<RootsKernel<12>, RootsKernel<16>, RootsKernel<24>>;
 

@@ -126,6 +126,10 @@ struct BatchView {
     double* model = nullptr; ///< of the patches' windows, pixel by pixel: chi2, and whether it counts
     double* chi2 = nullptr;
 
+    // The model image: what it is painted with, and the strip of it that comes out.
+    const double* paint = nullptr; ///< [nspec][nbins]
+    float* strip = nullptr;        ///< [stripNy][stripNx]
+
     // Output: planes [rows][columns].
     double* flux = nullptr;
     double* ivar = nullptr;

@@ -201,6 +201,13 @@ private slots:
         const ExtractionResult want = extractFrame(*makeCpuBackend(), t.pixels.view(), t.psf, plan);
         const auto backend = gpu::makeDeviceBackend(std::move(one));
         const ExtractionResult got = extractFrame(*backend, t.pixels.view(), t.psf, plan);
+        RunControl paint;
+        paint.painter = backend.get();
+        const auto painted = paintModel(want.modelFlux, t.psf, plan, t.pixels.nx, t.pixels.ny, paint);
+        const auto wanted = paintModel(want.modelFlux, t.psf, plan, t.pixels.nx, t.pixels.ny);
+        const float brightest = *std::max_element(wanted.begin(), wanted.end());
+        QCOMPARE(painted.size(), wanted.size());
+        for (std::size_t p = 0; p < wanted.size(); ++p) QVERIFY(std::abs(painted[p] - wanted[p]) <= 1e-6F * brightest);
         const Differences d = differences(want, got);
         qInfo("%s", qPrintable(d.text()));
         if (change == "stamp 9 x 7" || change == "fine grid") {
