@@ -107,6 +107,10 @@ public:
         use();
         check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the device");
     }
+    void clear(std::byte* device, std::size_t bytes) override {
+        use();
+        check(cudaMemsetAsync(device, 0, bytes, stream_), "clearing memory");
+    }
     void launch(const TeamLaunch& launch) override {
         use();
         std::visit(

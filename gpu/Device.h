@@ -45,6 +45,8 @@ public:
 
     virtual void copyIn(std::byte* device, const std::byte* host, std::size_t bytes) = 0;
     virtual void copyOut(std::byte* host, const std::byte* device, std::size_t bytes) = 0;
+    /// Fills memory of the device with zeros.
+    virtual void clear(std::byte* device, std::size_t bytes) = 0;
     virtual void launch(const TeamLaunch& kernel) = 0;
     virtual void launch(const GroupLaunch& kernel) = 0;
     /// Ends the range that is open, and begins another one where `name` (a string literal) is not null. Ranges are recorded by wait().

@@ -468,6 +468,7 @@ private:
         Stream& stream = *lane.stream;
         stream.range("gpu copy in");
         stream.copyIn(base, lane.in->data(), layout.in);
+        stream.clear(base + layout.in + layout.work, layout.out); // patches that are left to the CPU write nothing
         const auto launch = [&](const auto& kernel) {
             stream.range(kernel.name);
             stream.launch(TeamLaunch{kernel});

@@ -83,6 +83,9 @@ public:
     void copyOut(std::byte* host, const std::byte* device, std::size_t bytes) override {
         if (bytes > 0) std::memcpy(host, device, bytes);
     }
+    void clear(std::byte* device, std::size_t bytes) override {
+        if (bytes > 0) std::memset(device, 0, bytes);
+    }
     void launch(const TeamLaunch& launch) override {
         std::visit([&](const auto& kernel) { runTeams(kernel); }, launch.kernel);
     }
