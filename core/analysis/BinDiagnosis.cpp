@@ -2,6 +2,8 @@
 
 #include "core/analysis/MaskNames.h"
 #include "core/analysis/SpotStrips.h"
+#include "core/engine/PatchResult.h"
+#include "core/engine/Plan.h"
 #include "core/frame/ExtractedFrame.h"
 #include "core/image/CcdImage.h"
 #include "core/psf/GaussHermite.h"
@@ -142,6 +144,33 @@ void addSeam(BinDiagnosis& d, const ExtractedFrame& frame) {
             fmt::format("{} bin{} from a patch's edge, where patches and the seamless solution differ by up "
                         "to 0.4 sigma",
                         std::min(within, step - 1 - within), std::min(within, step - 1 - within) == 1 ? "" : "s"));
+}
+
+/// How the bin's patch fared, where that is known.
+void addPatch(BinDiagnosis& d, const QualityInput& input) {
+    if (input.plan == nullptr || input.reports == nullptr) return;
+    const Plan& plan = *input.plan;
+    const int spectrum = input.frame->specmin + d.row;
+    if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec || d.bin >= plan.grid.nwave) return;
+    const Patch patch = plan.patchAt(spectrum, d.bin);
+    const auto index = static_cast<std::size_t>(patch.subbundle) * static_cast<std::size_t>(plan.nsteps) +
+                       static_cast<std::size_t>(patch.step);
+    if (index >= input.reports->size()) return;
+    const PatchReport& report = (*input.reports)[index];
+    const auto has = [&](PatchStatus status) { return (report.status & static_cast<std::uint32_t>(status)) != 0; };
+    if (has(PatchStatus::NoPixels)) d.notes.emplace_back("no pixel of its patch has weight");
+    if (has(PatchStatus::Failed)) d.notes.emplace_back("its patch could not be solved, even with regularisation");
+    if (has(PatchStatus::Regularized))
+        d.notes.emplace_back("its patch was solved with regularisation, since it could not be without");
+    if (has(PatchStatus::WideBand)) d.notes.emplace_back("its patch climbed one rung of the fast path's ladder");
+    if (has(PatchStatus::Exact))
+        d.notes.push_back(fmt::format("its patch climbed the ladder to the exact path{}",
+                                      has(PatchStatus::IllConditioned)
+                                          ? fmt::format(", ill-conditioned (condition {:.1g})", report.condition)
+                                      : has(PatchStatus::Leaking) ? std::string(", its band leaving out too much")
+                                      : has(PatchStatus::Bright)  ? std::string(", for the brightness of its light")
+                                      : has(PatchStatus::Layout)  ? std::string(", its spots not suiting the fast path")
+                                                                  : std::string()));
 }
 
 } // namespace
@@ -312,6 +341,7 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
     });
 
     addSeam(d, frame);
+    addPatch(d, input);
     if (quality.pixels && quality.peakPull.size() > 0 && std::isnan(quality.peakPull(s, j)))
         d.notes.emplace_back("too near to the grid's end or to bins without a flux for a look at its residuals");
     if (!quality.pixels)

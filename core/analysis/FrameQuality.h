@@ -14,6 +14,8 @@ namespace patchlight {
 
 struct CcdImage;
 struct ExtractedFrame;
+struct PatchReport;
+struct Plan;
 class Psf;
 
 /// Why a bin is bad. Where several apply, the first of this order is the bin's cause: what explains most comes first.
@@ -58,6 +60,9 @@ struct QualityInput {
     const ExtractedFrame* frame = nullptr;
     const CcdImage* image = nullptr; ///< may be null
     const Psf* psf = nullptr;        ///< may be null
+    /// Of the run that made the frame, where it was made here: how its patches fared, [subbundle][step]. May be null.
+    const Plan* plan = nullptr;
+    const std::vector<PatchReport>* reports = nullptr;
     QualityLimits limits;
     std::optional<double> psferr; ///< default: PSFERR of the frame's header, else the PSF's
     int threads = 0;              ///< 0: all cores; results do not depend on it

@@ -282,6 +282,33 @@ private slots:
         QVERIFY(std::abs(d.masked[0].share + d.masked[1].share - d.maskedFraction) < 1e-5);
     }
 
+    void patchesThatClimbed() {
+        const Exposure e = makeExposure({});
+        const FrameQuality quality = measureFrameQuality(e.input());
+        ExtractionOptions options;
+        options.wavelength = WavelengthRange{6255.0, 6405.0, 0.8};
+        options.bundlesize = 10;
+        const Plan plan = makePlan(e.psf, options);
+        std::vector<PatchReport> reports(static_cast<std::size_t>(plan.patchCount()));
+        const Patch patch = plan.patchAt(12, 70);
+        reports[static_cast<std::size_t>(patch.subbundle * plan.nsteps + patch.step)] = {
+            static_cast<std::uint32_t>(PatchStatus::Exact) | static_cast<std::uint32_t>(PatchStatus::IllConditioned), 0,
+            3e9};
+        QualityInput input = e.input();
+        input.plan = &plan;
+        input.reports = &reports;
+        const auto says = [&](int row, int bin) {
+            for (const std::string& note : diagnoseBin(input, quality, row, bin).notes)
+                if (note.find("climbed the ladder to the exact path, ill-conditioned (condition 3e+09)") !=
+                    std::string::npos)
+                    return true;
+            return false;
+        };
+        QVERIFY(says(12, 70));
+        QVERIFY(!says(12, 20));
+        QVERIFY(!says(25, 70));
+    }
+
     void withoutImage() {
         Exposure e = makeExposure({"cosmic:12,6320"});
         e.frame.flux(3, 20) = std::numeric_limits<double>::quiet_NaN();

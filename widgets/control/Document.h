@@ -18,6 +18,7 @@ namespace patchlight {
 struct CcdImage;
 struct ExtractedFrame;
 struct PatchDetail;
+struct PatchReport;
 class Psf;
 struct TruthSpectra;
 struct WeightedPixels;
@@ -35,6 +36,8 @@ struct OpenFrame {
     std::shared_ptr<const Plan> plan;            ///< of a run of this window; null for a file
     /// Empty: every bin is there. While a run goes on, or after a cancelled one: 1 where a bin was extracted, [nspec][nwave].
     std::shared_ptr<const std::vector<std::uint8_t>> done;
+    /// How each patch fared, [subbundle][step] of the plan; null for a file.
+    std::shared_ptr<const std::vector<PatchReport>> reports{};
 
     explicit operator bool() const { return frame != nullptr; }
 };

@@ -719,14 +719,15 @@ int ExtractionController::extract(Scope scope) {
         blankOutside(*model, *plan, *psf, *traces, image->nx, image->ny);
         auto done = std::make_shared<const ExtractedFrame>(std::move(result.frame));
         auto ranges = std::make_shared<const std::vector<RangeRecord>>(timeline->records());
+        auto reports = std::make_shared<const std::vector<PatchReport>>(std::move(result.reports));
         QMetaObject::invokeMethod(
             this,
-            [this, number, done, model, plan, image, psf, label, ranges] {
+            [this, number, done, model, plan, image, psf, label, ranges, reports] {
                 if (!isRunning(number) || backgroundJob_ != number || document_.image() != image ||
                     document_.psf() != psf)
                     return;
                 lastRanges_ = ranges;
-                document_.replaceFrame({done, label, {}, plan, nullptr});
+                document_.replaceFrame({done, label, {}, plan, nullptr, reports});
                 fileThread_->post([old = document_.model()]() mutable { old.reset(); });
                 document_.setModel(std::move(*model));
                 wholeModel_ = plan->nspec == psf->nspec;

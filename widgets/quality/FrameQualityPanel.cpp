@@ -111,6 +111,8 @@ QualityInput FrameQualityPanel::Measurement::input() const {
     input.frame = frame.get();
     input.image = image.get();
     input.psf = psf.get();
+    input.plan = plan.get();
+    input.reports = reports.get();
     return input;
 }
 
@@ -373,6 +375,8 @@ int FrameQualityPanel::measure() {
     next.frame = open.frame;
     next.image = document_.image();
     next.psf = document_.psf();
+    next.plan = open.plan;
+    next.reports = open.reports;
     const int serial = ++serial_;
     status_->setText(tr("measuring..."));
     job_ = controller_.runInBackground(

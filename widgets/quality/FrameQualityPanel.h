@@ -8,6 +8,7 @@
 #include <QWidget>
 
 #include <memory>
+#include <vector>
 
 class QComboBox;
 class QDoubleSpinBox;
@@ -21,6 +22,8 @@ class QTimer;
 namespace patchlight {
 struct CcdImage;
 struct ExtractedFrame;
+struct PatchReport;
+struct Plan;
 class Psf;
 } // namespace patchlight
 
@@ -46,6 +49,8 @@ public:
         std::shared_ptr<const ExtractedFrame> frame;
         std::shared_ptr<const CcdImage> image; ///< may be null
         std::shared_ptr<const Psf> psf;        ///< may be null
+        std::shared_ptr<const Plan> plan;      ///< of a run of this window, else null, and so are the reports
+        std::shared_ptr<const std::vector<PatchReport>> reports;
         std::shared_ptr<const FrameQuality> quality;
         [[nodiscard]] QualityInput input() const;
     };
