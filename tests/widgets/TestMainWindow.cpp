@@ -274,6 +274,31 @@ private Q_SLOTS:
                  qPrintable(QStringLiteral("%1 %2").arg(count).arg(likeness)));
     }
 
+    /// A second PSF, opened beside the first one or together with it, is part of a session.
+    void aSecondPsfIsRemembered() {
+        const QString path = files_->folder.filePath(QStringLiteral("second.fits"));
+        writePsf(path.toStdString(), files_->exposure.psf);
+        const auto window = openWindow();
+        QVERIFY(!window->document().secondPsf());
+        window->controller().open({path}, true);
+        waitForIdle(*window);
+        QVERIFY(window->document().secondPsf());
+        QCOMPARE(QString::fromStdString(window->document().psf()->path), files_->psf);
+        QCOMPARE(QString::fromStdString(window->document().secondPsf()->path), path);
+        const QString session = files_->folder.filePath(QStringLiteral("two-psfs.json"));
+        QCOMPARE(window->saveSession(session), QString());
+        const auto other = makeWindow();
+        QCOMPARE(other->loadSession(session), QString());
+        waitForIdle(*other);
+        QTRY_VERIFY_WITH_TIMEOUT(other->document().secondPsf(), patience);
+        QCOMPARE(QString::fromStdString(other->document().psf()->path), files_->psf);
+        QCOMPARE(QString::fromStdString(other->document().secondPsf()->path), path);
+        // They are swapped with their traces.
+        other->document().swapPsfs();
+        QCOMPARE(QString::fromStdString(other->document().psf()->path), path);
+        QVERIFY(other->document().traces() != nullptr);
+    }
+
     /// Frames written by desispec open here and in `patchlight info`.
     void aFrameOfDesispec() {
         const QString python = qEnvironmentVariable("PATCHLIGHT_DESISPEC_PYTHON", "python3");
