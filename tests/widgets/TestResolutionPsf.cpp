@@ -185,7 +185,7 @@ private Q_SLOTS:
     void thePatchesMatrices() {
         Window w;
         w.raise("resolution");
-        QVERIFY(!w.resolution().picture()->content().problem.isEmpty()); // nothing yet, and it says why
+        QTRY_VERIFY(!w.resolution().picture()->content().problem.isEmpty()); // nothing yet, and it says why
         QVERIFY(w.select(2, 20));
         const PatchDetail& detail = *w.document().patchRun().detail;
         ResolutionView& view = w.resolution();
@@ -282,7 +282,7 @@ private Q_SLOTS:
         Window w;
         w.raise("psf");
         PsfInspector& view = w.inspector();
-        QVERIFY(view.spotPicture()->content().problem.contains(QStringLiteral("Ctrl+G")));
+        QTRY_VERIFY(view.spotPicture()->content().problem.contains(QStringLiteral("Ctrl+G")));
         const double wavelength = w.document().plan()->grid.outputWavelength(40);
         w.document().setCursor(w.document().cursorAtBin(6, wavelength));
         const SpotStamp spot = spotStamp(w.psf->view(), 6, wavelength, true);
@@ -375,7 +375,7 @@ private Q_SLOTS:
         w.raise("psf");
         PsfInspector& view = w.inspector();
         view.showPage(2);
-        QVERIFY(view.waveOffsetPlot()->problem().contains(QStringLiteral("INTOFF")));
+        QTRY_VERIFY(view.waveOffsetPlot()->problem().contains(QStringLiteral("INTOFF")));
         auto psf = std::make_shared<Psf>(*w.psf);
         psf->offsets = {{"INTOFF", {5, 6, 6}, {6000, 6000, 6100}, {0.01, 0.02, -0.03}, {0.001, 0.002, 0.003}}};
         psf->pack();
