@@ -311,6 +311,16 @@ private:
             const int y0 = static_cast<int>(b) * blockRows;
             fitBlock({y0, std::min(ny, y0 + blockRows)}, strip, dx, ds, model, known, pass, half, fits, pass.blocks[b]);
         }
+        // Beside a block with a bad column too few rows may be left to find it again, but enough to be misled by it.
+        for (std::size_t b = 0; b < pass.blocks.size(); ++b) {
+            const bool below = b > 0 && pass.blocks[b - 1].column >= 0;
+            const bool above = b + 1 < pass.blocks.size() && pass.blocks[b + 1].column >= 0;
+            if (pass.blocks[b].column >= 0 || (!below && !above)) continue;
+            pass.blocks[b].offset = {};
+            pass.blocks[b].width = {};
+            const int y0 = static_cast<int>(b) * blockRows;
+            for (int y = y0; y < std::min(ny, y0 + blockRows); ++y) fits[static_cast<std::size_t>(y)] = {};
+        }
         fitFiber(fits, pass);
         for (std::size_t b = 0; b < pass.blocks.size(); ++b) {
             out_.offsetByBlock(row, b) = pass.blocks[b].offset;
