@@ -90,8 +90,8 @@ std::size_t carveWork(BatchView& v, std::byte* base, std::size_t pieces, std::si
         *array = carver.take<double>(spots);
     v.patchOwn = carver.take<double>(bins * size(v.ownWidth));
     v.patchNext = carver.take<double>(bins * size(v.nextWidth()));
-    for (double** array :
-         {&v.patchY, &v.patchWeight, &v.side[0], &v.side[1], &v.leak[0], &v.leak[1], &v.x, &v.rowSum, &v.qx})
+    for (double** array : {&v.patchY, &v.patchWeight, &v.side[0], &v.side[1], &v.leak[0], &v.leak[1], &v.x, &v.residual,
+                           &v.rowSum, &v.qx})
         *array = carver.take<double>(bins);
     for (double*& block : v.block) block = carver.take<double>(bins * (widestBand + 1));
     v.q = carver.take<double>(bins * size(v.ndiag + 1));
@@ -375,7 +375,7 @@ private:
         v.ccdNy = input_.ccd.ny;
         geometry.describe(v);
         v.denseSlots = std::min(v.patches, fullBlocksAtATime);
-        v.rootWorkSize = std::max(RootsKernel<12>::workSize(v.maxWave), RootsKernel<24>::workSize(v.maxWave));
+        v.rootWorkSize = RootsKernel<LaneSolver::band>::workSize(v.maxWave);
         return v;
     }
     /// True where the largest kernels' blocks fit on the device.
@@ -476,16 +476,14 @@ private:
         launch(spotsKernel(v));
         launch(SumsKernel{v, 8});
         launch(GatherKernel{v});
-        // Each rung for those patches only that the one before could not promise: the others' blocks end at once.
-        const auto rung = [&](auto eliminate, auto roots) {
-            launch(eliminate);
+        launch(EliminateKernel<LaneSolver::band>{v});
+        for (const bool again : {false, true}) {
+            const RootsKernel<LaneSolver::band> roots{v, again};
             stream.range(roots.name);
             stream.launch(GroupLaunch{roots, work});
-            launch(FinishKernel{v});
-        };
-        rung(EliminateKernel<LaneSolver::narrowBand>{v}, RootsKernel<LaneSolver::narrowBand>{v});
-        rung(EliminateKernel<LaneSolver::middleBand>{v}, RootsKernel<LaneSolver::middleBand>{v});
-        rung(EliminateKernel<LaneSolver::wideBand>{v}, RootsKernel<LaneSolver::wideBand>{v});
+            if (!again) launch(ResidualKernel{v});
+        }
+        launch(FinishKernel{v});
         launch(DenseKernel{v});
         launch(DenseRootsKernel{v});
         launch(FinishKernel{v, true});

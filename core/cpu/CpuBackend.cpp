@@ -5,10 +5,12 @@
 #include "core/cpu/FastPath.h"
 #include "core/cpu/PatchSolver.h"
 #include "core/cpu/SeamlessPath.h"
+#include "core/cpu/SpotRows.h"
 #include "core/cpu/SpotTile.h"
 #include "core/engine/Seamless.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -56,7 +58,8 @@ private:
 class CpuFrameJob final : public FrameJob {
 public:
     CpuFrameJob(const FrameInput& input, const CpuOptions& options, int lanes, std::shared_ptr<WorkspacePool> pool)
-        : input_(input), options_(options), pool_(std::move(pool)), workspaces_(static_cast<std::size_t>(lanes)) {
+        : input_(input), options_(options), pool_(std::move(pool)), workspaces_(static_cast<std::size_t>(lanes)),
+          slots_(input.plan->subbundles.size()) {
         for (auto& one : workspaces_) one = pool_->take();
     }
     ~CpuFrameJob() override {
@@ -79,11 +82,11 @@ public:
             if (options_.exact)
                 solveBundleExactly(batch, work, output);
             else
-                work.seamless.run(input_, batch, output, options_.bounds, work.solver, work.tile);
+                work.seamless.run(input_, batch, output, options_.bounds, slotsOf(batch), work.solver, work.tile);
             return;
         }
         if (!options_.exact && plan.options.decorrelate == Decorrelate::Signal) {
-            work.fast.run(input_, batch, output, options_.bounds, work.solver, work.tile);
+            work.fast.run(input_, batch, output, options_.bounds, slotsOf(batch), work.solver, work.tile);
             return;
         }
         {
@@ -113,6 +116,15 @@ public:
     }
 
 private:
+    /// SpotRows::slotsFor() the batch's bundle, found when first asked for.
+    [[nodiscard]] int slotsOf(const Batch& batch) {
+        const std::size_t first = static_cast<std::size_t>(batch.subbundles.first);
+        std::atomic<int>& slots = slots_[first]; // threads that ask at the same time find the same
+        if (slots == 0)
+            slots = SpotRows::slotsFor(
+                mostBinsOnRow(input_.psf, input_.plan->grid, input_.plan->subbundles[first].whole, input_.ccd.ny));
+        return slots;
+    }
     /// The reference of the seamless method: the bundle as one patch.
     void solveBundleExactly(const Batch& batch, Workspace& work, const FrameOutput& output) {
         const Plan& plan = *input_.plan;
@@ -131,6 +143,7 @@ private:
     CpuOptions options_;
     std::shared_ptr<WorkspacePool> pool_;
     std::vector<std::unique_ptr<Workspace>> workspaces_;
+    std::vector<std::atomic<int>> slots_; ///< by a batch's first subbundle; 0: not known yet
 };
 
 class CpuBackend final : public Backend {

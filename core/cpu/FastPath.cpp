@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
+#include <utility>
 
 namespace patchlight {
 
@@ -20,7 +22,7 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 } // namespace
 
 void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
-                   PatchSolver& exact, SpotTile& tile) {
+                   int slots, PatchSolver& exact, SpotTile& tile) {
     const Plan& plan = *input.plan;
     bounds_ = bounds;
     const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
@@ -29,12 +31,12 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
     const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
                           plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
     const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
-    const bool fits = spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny);
+    const bool fits = spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny, slots);
     if (!fits && batch.subbundles.count() * batch.steps.count() > 1) {
         // Each patch for itself, so that which path it takes does not depend on the batch it is in.
         for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
             for (int step = batch.steps.first; step < batch.steps.last; ++step)
-                run(input, {{sub, sub + 1}, {step, step + 1}}, output, bounds, exact, tile);
+                run(input, {{sub, sub + 1}, {step, step + 1}}, output, bounds, slots, exact, tile);
         return;
     }
     if (!fits) {
@@ -45,7 +47,7 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
     // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
     spots_.startEvaluation();
     sums_.start(spots_);
-    for (int group = spots_.firstGroup(); group < bins.last; group += SpotRows::binSlots) {
+    for (int group = spots_.firstGroup(); group < bins.last; group += slots) {
         {
             const NamedRange range(input.timeline, "spots", tags);
             spots_.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
@@ -86,20 +88,15 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
             waiting[shapeOf(sub)].push_back(std::move(member));
         }
     for (auto& [shape, patches] : waiting) {
-        for (const int band : {LaneSolver::narrowBand, LaneSolver::middleBand, LaneSolver::wideBand}) {
-            for (Member& member : patches) member.failed = false;
-            climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output, band); });
-            for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
-        }
-        std::vector<Member> beyond;
-        for (Member& member : patches) {
-            member.climbed &= ~static_cast<std::uint32_t>(PatchStatus::WideBand);
-            member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
-            if (member.failed) beyond.push_back(std::move(member));
-        }
-        std::erase_if(patches, [](const Member& member) { return member.failed; });
+        climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output); });
+        for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+        // Full blocks have no second neighbours either.
+        const auto split =
+            std::partition(patches.begin(), patches.end(), [](const Member& member) { return !member.far; });
+        std::vector<Member> far(std::make_move_iterator(split), std::make_move_iterator(patches.end()));
+        patches.erase(split, patches.end());
         climb(patches, [&](std::vector<Member>& members) { solveGroupDensely(input, members, output); });
-        for (const std::vector<Member>* rest : {&beyond, &patches})
+        for (const std::vector<Member>* rest : {&far, &patches})
             for (const Member& member : *rest) solveExactly(input, member.patch, member.climbed, output, exact, tile);
     }
 }
@@ -125,8 +122,8 @@ void FastPath::prepareGroup(const FrameInput& input, std::vector<Member>& member
     const RangeTags tags{plan.subbundles[size(shape.subbundle)].bundle, shape.step, static_cast<int>(members.size())};
     {
         const NamedRange range(input.timeline, "gather", tags);
-        solver_.shape(nspec, nwave, sums_.reach(), plan.ndiag);
-        std::array<LaneSolver::Source, SpotRows::binSlots> sources{};
+        solver_.shape(nspec, nwave, sums_.reach(), sums_.selfWidth(), plan.ndiag);
+        std::array<LaneSolver::Source, LaneSolver::mostLanes> sources{};
         for (const Member& member : members) {
             const int spectrum = member.patch.spectra.first;
             const int bin = member.patch.bins.first;
@@ -151,14 +148,14 @@ void FastPath::prepareGroup(const FrameInput& input, std::vector<Member>& member
     }
 }
 
-void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band) {
+void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output) {
     const Patch& shape = members.front().patch;
     const RangeTags tags{input.plan->subbundles[size(shape.subbundle)].bundle, shape.step,
                          static_cast<int>(members.size())};
     prepareGroup(input, members);
     {
         const NamedRange range(input.timeline, "solve", tags);
-        solver_.solve(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first, band);
+        solver_.solve(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first);
     }
     const NamedRange range(input.timeline, "quality", tags);
     for (Member& member : members) {
@@ -177,34 +174,27 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
     }
 }
 
-/// The last rung: full blocks, and eigen-decompositions of S for the spectra that are still open.
+/// The last rung: full blocks, and roots of the full S for the spectra that are still open.
 void FastPath::solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output) {
     const Patch& shape = members.front().patch;
     const RangeTags tags{input.plan->subbundles[size(shape.subbundle)].bundle, shape.step,
                          static_cast<int>(members.size())};
-    const int nwave = shape.bins.count();
-    const std::size_t order = size(nwave);
     prepareGroup(input, members);
     {
         const NamedRange range(input.timeline, "dense solve", tags);
         solver_.solveDense(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first);
-        square_.resize(order * order);
-        roots_.resize(order);
-        for (Member& member : members) {
-            for (int spectrum = member.patch.core.first; spectrum < member.patch.core.last; ++spectrum) {
-                char& accepted = member.accepted[size(spectrum - member.patch.core.first)];
-                if (accepted != 0) continue;
-                const int s = spectrum - member.patch.spectra.first;
-                for (int i = 0; i < nwave; ++i)
-                    for (int j = i; j < nwave; ++j)
-                        square_[size(i) * order + size(j)] = square_[size(j) * order + size(i)] =
-                            solver_.dense(s, i, j)[size(member.lane)];
-                if (!eigen_.compute(square_.data(), nwave) || !(eigen_.values().front() > 0.0)) continue;
-                member.condition = std::max(member.condition, eigen_.values().back() / eigen_.values().front());
-                for (std::size_t i = 0; i < order; ++i) roots_[i] = std::sqrt(eigen_.values()[i]);
-                eigen_.compose(roots_, root_);
-                solver_.setRoot(s, member.lane, root_.data());
-                accepted = 2;
+        for (int s = shape.core.first - shape.spectra.first; s < shape.core.last - shape.spectra.first; ++s) {
+            const auto accepted = [&](Member& member) -> char& {
+                return member.accepted[size(s + member.patch.spectra.first - member.patch.core.first)];
+            };
+            if (std::none_of(members.begin(), members.end(), [&](Member& member) { return accepted(member) == 0; }))
+                continue;
+            solver_.rootDense(s);
+            for (Member& member : members) {
+                const double condition = solver_.conditionBound(s)[size(member.lane)];
+                if (accepted(member) != 0 || !(condition > 0.0)) continue;
+                member.condition = std::max(member.condition, condition);
+                accepted(member) = 2;
             }
         }
     }
@@ -227,8 +217,8 @@ void FastPath::trimToWindow(const FrameInput& input, Member& member) {
     const int width = spots_.width();
     const std::size_t lanes = size(LaneSolver::lanes());
     const std::size_t lane = size(member.lane);
-    constexpr int slots = SpotRows::binSlots;
-    double* product = products_.require(slots * slots);
+    const int slots = spots_.slotCount();
+    double* product = products_.require(size(slots * slots));
     weight_.resize(size(2 * width));
     const IndexRange rows = spots_.rows();
     for (int s = 0; s < nspec; ++s) {
@@ -266,7 +256,7 @@ void FastPath::trimToWindow(const FrameInput& input, Member& member) {
             for (int bin = mine.first; bin < mine.last; ++bin)
                 for (int other = bin; other < mine.last; ++other)
                     solver_.own(s, bin - patch.bins.first)[size(other - bin) * lanes + lane] -=
-                        product[(bin % slots) * slots + other % slots];
+                        selfProduct(product, bin % slots, other % slots, slots);
             if (s + 1 == nspec) continue;
             const IndexRange theirs = spots_.active(spectrum + 1, row);
             const IndexRange next{std::max(theirs.first, patch.bins.first), std::min(theirs.last, patch.bins.last)};
@@ -289,7 +279,7 @@ void FastPath::trimToWindow(const FrameInput& input, Member& member) {
             if (inside && !dark) continue;
             member.fluxweight[size(s) * size(nwave) + size(i)] = 0.0;
             solver_.y(s, i)[lane] = 0.0;
-            for (int delta = 0; delta < slots; ++delta) {
+            for (int delta = 0; delta < static_cast<int>(solver_.ownWidth()); ++delta) {
                 solver_.own(s, i)[size(delta) * lanes + lane] = 0.0;
                 if (delta <= i) solver_.own(s, i - delta)[size(delta) * lanes + lane] = 0.0;
             }
@@ -330,24 +320,20 @@ bool FastPath::withinBounds(Member& member, int spectrum) const {
     const double condition = solver_.conditionBound(s)[lane];
     const double largest = solver_.largestEigenvalue(s)[lane];
     if (!(condition > 0.0)) {
-        member.condition = std::numeric_limits<double>::infinity();
-        member.failed = true;
         member.climbed |= static_cast<std::uint32_t>(PatchStatus::IllConditioned);
         return false;
     }
     double second = 0.0;
-    double snr = 0.0;      // largest signal to noise ratio of a bin, with its neighbours' signal
+    double light = 0.0;    // largest lightInDoubt()
     double contrast = 1.0; // what the relative error of ivar is worse by in the darkest bin, where pixels are masked
     for (int i = 0; i < nwave; ++i) {
         const int bin = patch.bins.first + i;
         if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
         if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
         const double rowSum = std::abs(solver_.rowSum(s, i)[lane]);
-        // A bright neighbour's errors come over with its light.
-        double flux = 1.2 * std::abs(solver_.xflux(s, i)[lane]);
-        if (s > 0) flux = std::max(flux, std::abs(solver_.xflux(s - 1, i)[lane]));
-        if (s + 1 < nspec) flux = std::max(flux, std::abs(solver_.xflux(s + 1, i)[lane]));
-        snr = std::max(snr, flux * rowSum);
+        light =
+            std::max(light, lightInDoubt(rowSum, solver_.xflux(s, i)[lane], s > 0 ? solver_.xflux(s - 1, i)[lane] : 0.0,
+                                         s + 1 < nspec ? solver_.xflux(s + 1, i)[lane] : 0.0));
         const bool masked = spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin) > maskedShare;
         if (masked && patch.coreBins.contains(bin) && member.fluxweight[size(s) * size(nwave) + size(i)] != 0.0)
             contrast = std::max({contrast, 2.0, std::sqrt(largest) / rowSum});
@@ -355,10 +341,10 @@ bool FastPath::withinBounds(Member& member, int spectrum) const {
     const double root = std::sqrt(condition);
     const double neighbours = root * second / largest;
     const double error = root * solver_.leak(s)[lane] + neighbours + inverseSquareRootError(condition);
-    const std::uint32_t refused = refusal(bounds_, error, contrast, snr);
+    const double fluxError = relativeFluxError(root, light);
+    const std::uint32_t refused = refusal(bounds_, error, contrast, fluxError);
     member.climbed |= refused;
-    if (refusal(bounds_, neighbours, contrast, snr) != 0)
-        member.failed = true; // no rung of the ladder has second neighbours
+    if (refusal(bounds_, neighbours, contrast, fluxError) != 0) member.far = true;
     if (refused != 0) return false;
     member.error = std::max(member.error, error);
     member.condition = std::max(member.condition, condition);
@@ -375,7 +361,7 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
     const int nwave = patch.bins.count();
     const std::size_t lane = size(member.lane);
     const int width = spots_.width();
-    constexpr int slots = SpotRows::binSlots;
+    const int slots = spots_.slotCount();
     xflux_.resize(size(nspec) * size(nwave));
     chi2pix_.assign(size(nspec) * size(nwave), 0.0);
     for (int s = 0; s < nspec; ++s)
@@ -390,11 +376,11 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
         model_.resize(stride);
         chi2_.assign(stride, 0.0);
         counted_.assign(stride, 0.0);
-        flux_.require(size(nspec) * slots);
+        flux_.require(size(nspec * slots));
         double* flux = flux_.data();
-        std::fill_n(flux, size(nspec) * slots, 0.0);
-        double* sums = chi2Sums_.require(size(patch.core.count()) * 2 * slots);
-        std::fill_n(sums, size(patch.core.count()) * 2 * slots, 0.0);
+        std::fill_n(flux, size(nspec * slots), 0.0);
+        double* sums = chi2Sums_.require(size(patch.core.count() * 2 * slots));
+        std::fill_n(sums, size(patch.core.count() * 2 * slots), 0.0);
         held_.assign(size(nspec), IndexRange{patch.bins.first, patch.bins.first});
         const IndexRange rows{std::max(window.y.first, spots_.rows().first),
                               std::min(window.y.last, spots_.rows().last)};
@@ -413,15 +399,15 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
                 // Slots hold the flux of the bins that this row has; both ends only move up.
                 IndexRange& held = held_[s];
                 for (; held.first < std::min(mine.first, held.last); ++held.first)
-                    flux[s * slots + size(held.first % slots)] = 0.0;
+                    flux[s * size(slots) + size(held.first % slots)] = 0.0;
                 if (mine.empty()) continue;
                 held.first = mine.first;
                 held.last = std::max(held.last, held.first);
                 for (; held.last < mine.last; ++held.last)
-                    flux[s * slots + size(held.last % slots)] =
+                    flux[s * size(slots) + size(held.last % slots)] =
                         xflux_[s * size(nwave) + size(held.last - patch.bins.first)];
                 if (!inWindow(spectrum, row)) continue;
-                spots_.addModelRow(spectrum, row, flux + s * slots,
+                spots_.addModelRow(spectrum, row, flux + s * size(slots),
                                    model_.data() + margin + spots_.columnOrigin(spectrum, row) - window.x.first);
             }
             const std::size_t line = size(row) * size(ccd.nx) + size(window.x.first);
@@ -430,7 +416,7 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
             for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
                 const IndexRange all = spots_.active(spectrum, row);
                 if (all.empty() || all.first >= patch.coreBins.last || all.last <= patch.coreBins.first) continue;
-                double* sum = sums + size(spectrum - patch.core.first) * 2 * slots;
+                double* sum = sums + size((spectrum - patch.core.first) * 2 * slots);
                 const int at = margin + spots_.columnOrigin(spectrum, row) - window.x.first;
                 if (inWindow(spectrum, row))
                     spots_.addChi2Row(spectrum, row, chi2_.data() + at, counted_.data() + at, sum);

@@ -3,7 +3,6 @@
 #include "core/cpu/LaneSolver.h"
 #include "core/cpu/PatchSolver.h"
 #include "core/cpu/SpotRows.h"
-#include "core/cpu/SymmetricEigen.h"
 #include "core/engine/Backend.h"
 #include "core/engine/ErrorBounds.h"
 
@@ -14,13 +13,14 @@ namespace patchlight {
 
 /// Extracts the patches of a batch side by side in vector lanes (docs/method.md, "The fast path"). One thread's workspace.
 ///
-/// Ladder: bands of 12, 16 and 24 off-diagonals, then full blocks with eigen-decompositions, each for those spectra only that the rung before
-/// could not promise; the exact PatchSolver for patches whose condition is beyond all that.
+/// Ladder: narrow bands, then full blocks for those spectra that bands cannot promise; the exact PatchSolver for patches where second
+/// neighbours matter, or whose condition is beyond all that.
 class FastPath {
 public:
     /// Extracts all patches of a batch (Decorrelate::Signal only). Patches whose layout does not suit it (SpotRows::locate) go to `exact`.
+    /// @param slotCount SpotRows::slotsFor() the batch's bundle
     void run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
-             PatchSolver& exact, SpotTile& tile);
+             int slotCount, PatchSolver& exact, SpotTile& tile);
 
 private:
     /// One patch in a lane.
@@ -30,7 +30,7 @@ private:
         int lane = 0;
         bool empty = false;             ///< no unmasked pixel
         std::vector<char> accepted;     ///< [core spectra] within the error bounds, and written
-        bool failed = false;            ///< a spectrum is beyond the ladder
+        bool far = false;               ///< second neighbours matter
         std::uint32_t climbed = 0;      ///< PatchStatus bits: the rungs it has left behind, and why
         double error = 0;               ///< estimate of the relative error of Q, worst core spectrum
         double condition = 0;           ///< bound, worst core spectrum
@@ -38,7 +38,7 @@ private:
     };
 
     void prepareGroup(const FrameInput& input, std::vector<Member>& members);
-    void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output, int band);
+    void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output);
     void solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output);
     static void solveExactly(const FrameInput& input, const Patch& patch, std::uint32_t reasons,
                              const FrameOutput& output, PatchSolver& exact, SpotTile& tile);
@@ -51,17 +51,13 @@ private:
     SpotRows spots_;
     PairSums sums_;
     LaneSolver solver_;
-    SymmetricEigen eigen_;
-    std::vector<double> square_; ///< [nwave][nwave]
-    std::vector<double> roots_;
-    std::vector<double> root_;
     ErrorBounds bounds_;
     AlignedBuffer products_;
     std::vector<double> weight_;
     std::vector<double> xflux_;    ///< [nspec][nwave] of one patch
-    AlignedBuffer flux_;           ///< [nspec][binSlots], of the bins on a row
+    AlignedBuffer flux_;           ///< [nspec][slots], of the bins on a row
     std::vector<IndexRange> held_; ///< which bins those are
-    AlignedBuffer chi2Sums_;       ///< [core spectra][2][binSlots]
+    AlignedBuffer chi2Sums_;       ///< [core spectra][2][slots]
     std::vector<double> model_;    ///< one row of the window, with margins
     std::vector<double> chi2_;     ///< likewise
     std::vector<double> counted_;  ///< likewise

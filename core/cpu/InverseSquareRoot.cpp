@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace patchlight {
 
@@ -90,23 +91,34 @@ InverseSquareRoot InverseSquareRoot::make(double kappa, int poles) {
     return f;
 }
 
-const std::vector<InverseSquareRoot>& inverseSquareRootLadder() {
-    static const std::vector<InverseSquareRoot> ladder = [] {
-        std::vector<InverseSquareRoot> rungs;
-        for (const double kappa : {300.0, 700.0, 2000.0, 6000.0, 2e4, 1e5, 1e6, 1e7, 1e9}) {
-            int poles =
-                rungs.empty() ? 8 : static_cast<int>(rungs.back().pole.size()); // never fewer than the rung before
-            while (poles < 64) {
-                InverseSquareRoot f = InverseSquareRoot::make(kappa, poles);
-                if (f.error <= inverseSquareRootError(kappa)) {
-                    rungs.push_back(std::move(f));
-                    break;
-                }
-                ++poles;
+namespace {
+
+template <class Bound> std::vector<InverseSquareRoot> makeLadder(double largest, const Bound& bound) {
+    std::vector<InverseSquareRoot> rungs;
+    for (const double kappa : {300.0, 700.0, 2000.0, 6000.0, 2e4, 1e5, 1e6, 1e7, 1e9, 1e11}) {
+        if (kappa > largest) break;
+        int poles = rungs.empty() ? 8 : static_cast<int>(rungs.back().pole.size()); // never fewer than the rung before
+        while (poles < 64) {
+            InverseSquareRoot f = InverseSquareRoot::make(kappa, poles);
+            if (f.error <= bound(kappa)) {
+                rungs.push_back(std::move(f));
+                break;
             }
+            ++poles;
         }
-        return rungs;
-    }();
+    }
+    return rungs;
+}
+
+} // namespace
+
+const std::vector<InverseSquareRoot>& inverseSquareRootLadder() {
+    static const std::vector<InverseSquareRoot> ladder = makeLadder(1e9, inverseSquareRootError);
+    return ladder;
+}
+
+const std::vector<InverseSquareRoot>& inverseSquareRootFineLadder() {
+    static const std::vector<InverseSquareRoot> ladder = makeLadder(1e11, [](double) { return 1e-13; });
     return ladder;
 }
 

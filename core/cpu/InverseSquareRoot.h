@@ -22,5 +22,7 @@ struct InverseSquareRoot {
 
 /// The rungs of the ladder, by condition number: each entry's error is at most inverseSquareRootError(). Made once.
 [[nodiscard]] const std::vector<InverseSquareRoot>& inverseSquareRootLadder();
+/// The same with errors of at most 1e-13, for matrices of which a pole costs next to nothing.
+[[nodiscard]] const std::vector<InverseSquareRoot>& inverseSquareRootFineLadder();
 
 } // namespace patchlight

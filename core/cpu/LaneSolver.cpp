@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/cpu/LaneSolver.cpp"
@@ -317,17 +318,18 @@ template <int W> struct Kernels {
 
         // D_s widened to W diagonals, minus what an elimination left in `band`.
         const auto subtractFromOwn = [&](int spectrum, const double* minus, double* out) {
-            constexpr int kept = W < 7 ? W : 7;
-            const double* own = v.own + static_cast<std::size_t>(spectrum * n) * LaneSolver::ownWidth * step;
+            const int kept = static_cast<int>(v.ownWidth) - 1;
+            const double* own = v.own + static_cast<std::size_t>(spectrum * n) * v.ownWidth * step;
             for (int i = 0; i < n; ++i) {
                 PATCHLIGHT_UNROLL
                 for (int delta = 0; delta <= W; ++delta) {
                     const std::size_t at =
                         (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(delta)) * step;
-                    Vec value = delta <= kept ? load(own + (static_cast<std::size_t>(i) * LaneSolver::ownWidth +
-                                                            static_cast<std::size_t>(delta)) *
-                                                               step)
-                                              : hn::Zero(d);
+                    Vec value =
+                        delta <= kept
+                            ? load(own +
+                                   (static_cast<std::size_t>(i) * v.ownWidth + static_cast<std::size_t>(delta)) * step)
+                            : hn::Zero(d);
                     if (minus != nullptr && i + delta < n) value = hn::Sub(value, load(minus + at));
                     store(value, out + at);
                 }
@@ -363,15 +365,15 @@ template <int W> struct Kernels {
         for (int s = v.nspec - 1; s >= 0; --s) {
             double* left = v.left + static_cast<std::size_t>(s) * bandSize;
             double* leftY = v.leftY + static_cast<std::size_t>(s) * vectorSize;
-            const double* own = v.own + static_cast<std::size_t>(s * n) * LaneSolver::ownWidth * step;
+            const double* own = v.own + static_cast<std::size_t>(s * n) * v.ownWidth * step;
             for (int i = 0; i < n; ++i) {
                 PATCHLIGHT_UNROLL
                 for (int delta = 0; delta <= W; ++delta) {
                     const std::size_t at =
                         (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(delta)) * step;
                     Vec value = hn::Add(load(left + at), load(v.right + at));
-                    if (delta < static_cast<int>(LaneSolver::ownWidth))
-                        value = hn::Sub(value, load(own + (static_cast<std::size_t>(i) * LaneSolver::ownWidth +
+                    if (delta < static_cast<int>(v.ownWidth))
+                        value = hn::Sub(value, load(own + (static_cast<std::size_t>(i) * v.ownWidth +
                                                            static_cast<std::size_t>(delta)) *
                                                               step));
                     store(value, left + at); // S_s takes the place of F_s
@@ -381,7 +383,7 @@ template <int W> struct Kernels {
                               load(v.y + static_cast<std::size_t>(s) * vectorSize + at)),
                       leftY + at);
             }
-            root(v, s, left, leftY, work);
+            deconvolve(left, leftY, n, false, v.x + static_cast<std::size_t>(s) * vectorSize, work);
             if (s == 0) break;
             const double* e = v.next + static_cast<std::size_t>((s - 1) * n) * nextWidth * step;
             const auto element = [&](int k, int j) {
@@ -396,33 +398,98 @@ template <int W> struct Kernels {
                 store(hn::Sub(load(v.y + static_cast<std::size_t>(s - 1) * vectorSize + i), load(side + i)),
                       v.rightY + i);
         }
+
+        // xflux once more, from what it leaves of y: what the bands left out of S enters its error squared then, and the light of neighbours that this
+        // solution by spectra ignores is of what is left only.
+        double* rest = v.leftY;
+        residual(v, rest);
+        for (int s = 0; s < v.nspec; ++s)
+            deconvolve(v.left + static_cast<std::size_t>(s) * bandSize, rest + static_cast<std::size_t>(s) * vectorSize,
+                       n, true, v.x + static_cast<std::size_t>(s) * vectorSize, work);
+        for (int s = 0; s < v.nspec; ++s) root(v, s, v.left + static_cast<std::size_t>(s) * bandSize, work);
     }
 
-    /// xflux_s = S_s^-1 y_s and, for core spectra, Q_s = S_s^(1/2) as Q 1, Q xflux and its band.
-    static void root(const LaneSolver::View& v, int s, const double* matrix, const double* y, double* work) {
+    /// Where a factorisation and its solves lie in `work`, with zeros before the first and after the last row, so that edges need no
+    /// special case.
+    struct Factors {
+        double *unit, *z, *pivot, *inverse, *b1, *bx;
+        Factors(double* work, int n) {
+            const std::size_t step = lanes();
+            const std::size_t order = static_cast<std::size_t>(n);
+            const std::size_t margin = static_cast<std::size_t>(W);
+            unit = work + margin * width * step;
+            z = unit + order * width * step;
+            pivot = z + static_cast<std::size_t>(inverseRows) * width * step + margin * step;
+            inverse = pivot + order * step;
+            b1 = inverse + (order + margin) * step;
+            bx = b1 + (order + 2 * margin) * step;
+            std::memset(work, 0, margin * width * step * sizeof(double));
+            std::memset(pivot - margin * step, 0, margin * step * sizeof(double));
+            for (double* b : {b1, bx}) {
+                std::memset(b - margin * step, 0, margin * step * sizeof(double));
+                std::memset(b + order * step, 0, margin * step * sizeof(double));
+            }
+        }
+    };
+
+    /// x = S^-1 y, or x += S^-1 y.
+    static void deconvolve(const double* matrix, const double* y, int n, bool add, double* x, double* work) {
+        const std::size_t count = static_cast<std::size_t>(n) * lanes();
+        const Factors f(work, n);
+        (void)factorise<true>(matrix, hn::Zero(Tag()), n, f.unit, f.pivot, f.inverse, f.b1, y, f.bx);
+        backward(f.unit, n, f.bx);
+        for (std::size_t i = 0; i < count; i += lanes())
+            store(add ? hn::Add(load(x + i), load(f.bx + i)) : load(f.bx + i), x + i);
+    }
+
+    /// r = y - A x with all that couples: blocks of the spectra and of next neighbours as they are.
+    static void residual(const LaneSolver::View& v, double* r) {
+        const std::size_t step = lanes();
+        const int n = v.nwave;
+        const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
+        const auto at = [&](int s, int i) {
+            return (static_cast<std::size_t>(s) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i)) * step;
+        };
+        std::memcpy(r, v.y, at(v.nspec, 0) * sizeof(double));
+        for (int s = 0; s < v.nspec; ++s)
+            for (int i = 0; i < n; ++i) {
+                const Vec xi = load(v.x + at(s, i));
+                Vec ri = load(r + at(s, i));
+                const double* own = v.own + at(s, i) * v.ownWidth;
+                ri = hn::NegMulAdd(load(own), xi, ri);
+                for (int d = 1; d < std::min(static_cast<int>(v.ownWidth), n - i); ++d) {
+                    const Vec a = load(own + static_cast<std::size_t>(d) * step);
+                    double* other = r + at(s, i + d);
+                    ri = hn::NegMulAdd(a, load(v.x + at(s, i + d)), ri);
+                    store(hn::NegMulAdd(a, xi, load(other)), other);
+                }
+                if (s + 1 < v.nspec) {
+                    const double* next = v.next + at(s, i) * nextWidth;
+                    for (int j = std::max(0, i - v.reach); j <= std::min(n - 1, i + v.reach); ++j) {
+                        const Vec e = load(next + static_cast<std::size_t>(j - i + v.reach) * step);
+                        double* other = r + at(s + 1, j);
+                        ri = hn::NegMulAdd(e, load(v.x + at(s + 1, j)), ri);
+                        store(hn::NegMulAdd(e, xi, load(other)), other);
+                    }
+                }
+                store(ri, r + at(s, i));
+            }
+    }
+
+    /// For core spectra, Q_s = S_s^(1/2) as Q 1, Q xflux and its band.
+    static void root(const LaneSolver::View& v, int s, const double* matrix, double* work) {
         const Tag d;
         const std::size_t step = lanes();
         const int n = v.nwave;
         const std::size_t order = static_cast<std::size_t>(n);
-        // Zeros before the first and after the last row, so that edges need no special case.
-        const std::size_t margin = static_cast<std::size_t>(W);
-        double* unit = work + margin * width * step;
-        double* z = unit + order * width * step;
-        double* pivot = z + static_cast<std::size_t>(inverseRows) * width * step + margin * step;
-        double* inverse = pivot + order * step;
-        double* b1 = inverse + (order + margin) * step;
-        double* bx = b1 + (order + 2 * margin) * step;
-        std::memset(work, 0, margin * width * step * sizeof(double));
-        std::memset(pivot - margin * step, 0, margin * step * sizeof(double));
-        for (double* b : {b1, bx}) {
-            std::memset(b - margin * step, 0, margin * step * sizeof(double));
-            std::memset(b + order * step, 0, margin * step * sizeof(double));
-        }
-
-        double* x = v.x + static_cast<std::size_t>(s) * order * step;
-        (void)factorise<true>(matrix, hn::Zero(d), n, unit, pivot, inverse, b1, y, bx);
-        std::memcpy(x, bx, order * step * sizeof(double));
-        backward(unit, n, x);
+        const Factors factors(work, n);
+        double* const unit = factors.unit;
+        double* const z = factors.z;
+        double* const pivot = factors.pivot;
+        double* const inverse = factors.inverse;
+        double* const b1 = factors.b1;
+        double* const bx = factors.bx;
+        const double* x = v.x + static_cast<std::size_t>(s) * order * step;
 
         // Gershgorin's bound of the largest eigenvalue.
         Vec largest = hn::Zero(d);
@@ -647,6 +714,342 @@ struct DenseKernels {
         }
     }
 
+    /// p[first ..] = A v over rows and columns from `first` on, A's upper triangle.
+    static void multiply(const double* a, int first, int n, const double* v, double* p) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        const auto at = [&](int i) { return static_cast<std::size_t>(i) * step; };
+        for (int i = first; i < n; ++i) store(hn::Zero(d), p + at(i));
+        const auto rows = [&](int i0, auto count) {
+            constexpr int R = decltype(count)::value;
+            Vec mine[R];
+            Vec sum[R];
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < R; ++r) {
+                mine[r] = load(v + at(i0 + r));
+                sum[r] = load(p + at(i0 + r));
+            }
+            const double* from = a + static_cast<std::size_t>(i0) * row;
+            for (int r = 0; r < R; ++r) {
+                sum[r] = hn::MulAdd(load(from + static_cast<std::size_t>(r) * row + at(i0 + r)), mine[r], sum[r]);
+                for (int c = r + 1; c < R; ++c) {
+                    const Vec element = load(from + static_cast<std::size_t>(r) * row + at(i0 + c));
+                    sum[r] = hn::MulAdd(element, mine[c], sum[r]);
+                    sum[c] = hn::MulAdd(element, mine[r], sum[c]);
+                }
+            }
+            for (int j = i0 + R; j < n; ++j) {
+                const Vec theirs = load(v + at(j));
+                Vec other = load(p + at(j));
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < R; ++r) {
+                    const Vec element = load(from + static_cast<std::size_t>(r) * row + at(j));
+                    sum[r] = hn::MulAdd(element, theirs, sum[r]);
+                    other = hn::MulAdd(element, mine[r], other);
+                }
+                store(other, p + at(j));
+            }
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < R; ++r) store(sum[r], p + at(i0 + r));
+        };
+        int i = first;
+        for (; i + 4 <= n; i += 4) rows(i, std::integral_constant<int, 4>());
+        for (; i < n; ++i) rows(i, std::integral_constant<int, 1>());
+    }
+
+    /// A -= v w^T + w v^T over rows and columns from `first` on, A's upper triangle.
+    static void subtractProducts(double* a, int first, int n, const double* v, const double* w) {
+        const std::size_t step = hn::Lanes(Tag());
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        const auto at = [&](int i) { return static_cast<std::size_t>(i) * step; };
+        const auto rows = [&](int i0, auto count) {
+            constexpr int R = decltype(count)::value;
+            Vec vi[R];
+            Vec wi[R];
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < R; ++r) {
+                vi[r] = load(v + at(i0 + r));
+                wi[r] = load(w + at(i0 + r));
+            }
+            double* to = a + static_cast<std::size_t>(i0) * row;
+            // A few elements left of the diagonal come along; nothing reads them.
+            for (int j = i0; j < n; ++j) {
+                const Vec vj = load(v + at(j));
+                const Vec wj = load(w + at(j));
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < R; ++r) {
+                    double* element = to + static_cast<std::size_t>(r) * row + at(j);
+                    store(hn::NegMulAdd(vi[r], wj, hn::NegMulAdd(wi[r], vj, load(element))), element);
+                }
+            }
+        };
+        int i = first;
+        for (; i + 4 <= n; i += 4) rows(i, std::integral_constant<int, 4>());
+        for (; i < n; ++i) rows(i, std::integral_constant<int, 1>());
+    }
+
+    /// w = p - (tau/2) (v^T p) v, of which A -= v w^T + w v^T applies I - tau v v^T from both sides where p = tau A v.
+    static void reflectionSide(const double* v, Vec tau, int first, int n, double* p) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        Vec sum = hn::Zero(d);
+        for (int i = first; i < n; ++i) {
+            double* pi = p + static_cast<std::size_t>(i) * step;
+            const Vec scaled = hn::Mul(tau, load(pi));
+            store(scaled, pi);
+            sum = hn::MulAdd(scaled, load(v + static_cast<std::size_t>(i) * step), sum);
+        }
+        const Vec factor = hn::Mul(hn::Mul(hn::Set(d, 0.5), tau), sum);
+        for (int i = first; i < n; ++i) {
+            double* pi = p + static_cast<std::size_t>(i) * step;
+            store(hn::NegMulAdd(factor, load(v + static_cast<std::size_t>(i) * step), load(pi)), pi);
+        }
+    }
+
+    /// S = H T H^T with tridiagonal T and H a product of reflections I - tau_k v_k v_k^T (Householder; Golub & Van Loan, algorithm 8.3.1).
+    /// v_k takes the place of row k's elements right of the diagonal. @param work [n]
+    static void tridiagonalise(double* a, int n, double* diagonal, double* off, double* tau, double* work) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        for (int k = 0; k < n; ++k) {
+            double* v = a + static_cast<std::size_t>(k) * row;
+            const std::size_t here = static_cast<std::size_t>(k) * step;
+            store(load(v + here), diagonal + here);
+            store(hn::Zero(d), tau + here);
+            if (k + 1 == n) break;
+            const Vec head = load(v + here + step);
+            Vec rest = hn::Zero(d);
+            for (int j = k + 2; j < n; ++j) {
+                const Vec x = load(v + static_cast<std::size_t>(j) * step);
+                rest = hn::MulAdd(x, x, rest);
+            }
+            if (k + 2 == n) {
+                store(head, off + here);
+                continue;
+            }
+            const auto done = hn::Eq(rest, hn::Zero(d)); // no light, no coupling
+            const Vec norm = hn::Sqrt(hn::MulAdd(head, head, rest));
+            const Vec alpha = hn::CopySign(norm, hn::Neg(head));
+            store(hn::IfThenElse(done, head, alpha), off + here);
+            store(hn::Sub(head, alpha), v + here + step);
+            const Vec scale = hn::Div(hn::Set(d, 1.0), hn::Mul(norm, hn::Add(norm, hn::Abs(head))));
+            const Vec t = hn::IfThenZeroElse(done, scale);
+            store(t, tau + here);
+            multiply(a, k + 1, n, v, work);
+            reflectionSide(v, t, k + 1, n, work);
+            subtractProducts(a, k + 1, n, v, work);
+        }
+    }
+
+    /// M = H M H^T, the upper triangle of a symmetric matrix, with the reflections that tridiagonalise() left in `a`. @param work [n]
+    static void transformBack(const double* a, const double* tau, int n, double* m, double* work) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        const auto at = [&](int i) { return static_cast<std::size_t>(i) * step; };
+        for (int k = n - 3; k >= 0; --k) {
+            const double* v = a + static_cast<std::size_t>(k) * row;
+            const Vec t = load(tau + at(k));
+            // Rows above the reflection's: M -= tau (M v) v^T.
+            const auto above = [&](int i0, auto count) {
+                constexpr int R = decltype(count)::value;
+                double* to = m + static_cast<std::size_t>(i0) * row;
+                Vec sum[R];
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < R; ++r) sum[r] = hn::Zero(d);
+                for (int j = k + 1; j < n; ++j) {
+                    const Vec vj = load(v + at(j));
+                    PATCHLIGHT_UNROLL
+                    for (int r = 0; r < R; ++r)
+                        sum[r] = hn::MulAdd(load(to + static_cast<std::size_t>(r) * row + at(j)), vj, sum[r]);
+                }
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < R; ++r) sum[r] = hn::Mul(t, sum[r]);
+                for (int j = k + 1; j < n; ++j) {
+                    const Vec vj = load(v + at(j));
+                    PATCHLIGHT_UNROLL
+                    for (int r = 0; r < R; ++r) {
+                        double* element = to + static_cast<std::size_t>(r) * row + at(j);
+                        store(hn::NegMulAdd(sum[r], vj, load(element)), element);
+                    }
+                }
+            };
+            int i = 0;
+            for (; i + 4 <= k + 1; i += 4) above(i, std::integral_constant<int, 4>());
+            for (; i <= k; ++i) above(i, std::integral_constant<int, 1>());
+            multiply(m, k + 1, n, v, work);
+            reflectionSide(v, t, k + 1, n, work);
+            subtractProducts(m, k + 1, n, v, work);
+        }
+    }
+
+    /// Smallest pivot of T + shift, of which the sign says whether T has eigenvalues below -shift (Sylvester's law of inertia).
+    static Vec smallestPivot(const double* diagonal, const double* off, Vec shift, int n) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        Vec pivot = hn::Add(load(diagonal), shift);
+        Vec lowest = pivot;
+        for (int i = 1; i < n; ++i) {
+            const std::size_t at = static_cast<std::size_t>(i) * step;
+            const Vec e = load(off + at - step);
+            pivot = hn::Sub(hn::Add(load(diagonal + at), shift), hn::Div(hn::Mul(e, e), pivot));
+            lowest = hn::IfThenElse(hn::Gt(pivot, lowest), lowest, pivot); // keeps NaN
+        }
+        return lowest;
+    }
+
+    /// Q_s = S_s^(1/2) of a core spectrum after solve(), as Kernels::root() has it, but of the full matrix: by way of a tridiagonal matrix, of which
+    /// the poles' inverses are cheap (for i <= j, G_ij = -l_i G_i+1,j with T + p = L D L^T).
+    static void root(const LaneSolver::View& v, int s) {
+        const Tag d;
+        const std::size_t step = hn::Lanes(d);
+        const int n = v.nwave;
+        const std::size_t order = static_cast<std::size_t>(n);
+        const std::size_t row = (order + 8) * step;
+        const std::size_t vector = order * step;
+        double* const a = v.left + static_cast<std::size_t>(s) * order * row;
+        double* const m = v.work;
+        double* const diagonal = m + order * row;
+        double* const off = diagonal + vector;
+        double* const tau = off + vector;
+        double* const work = tau + vector;
+        tridiagonalise(a, n, diagonal, off, tau, work);
+
+        Vec largest = hn::Zero(d); // Gershgorin
+        for (int i = 0; i < n; ++i) {
+            const std::size_t at = static_cast<std::size_t>(i) * step;
+            Vec sum = hn::Abs(load(diagonal + at));
+            if (i > 0) sum = hn::Add(sum, hn::Abs(load(off + at - step)));
+            if (i + 1 < n) sum = hn::Add(sum, hn::Abs(load(off + at)));
+            largest = hn::IfThenElse(hn::Gt(largest, sum), largest, sum); // keeps NaN
+        }
+        store(largest, v.largest + static_cast<std::size_t>(s) * step);
+        const std::vector<InverseSquareRoot>& ladder = inverseSquareRootFineLadder();
+        double* condition = v.condition + static_cast<std::size_t>(s) * step;
+        store(hn::Zero(d), condition);
+        const InverseSquareRoot* rung[8] = {};
+        std::size_t poles = 0;
+        for (const InverseSquareRoot& f : ladder) {
+            HWY_ALIGN double pivots[8];
+            store(smallestPivot(diagonal, off, hn::Mul(largest, hn::Set(d, -1.0 / f.kappa)), n), pivots);
+            for (std::size_t lane = 0; lane < step; ++lane) {
+                if (rung[lane] != nullptr || !(pivots[lane] > 0.0)) continue;
+                rung[lane] = &f;
+                condition[lane] = f.kappa;
+                poles = std::max(poles, f.pole.size());
+            }
+        }
+
+        // M = T^(1/2) = sum_k c_k (1 - p_k (T + p_k)^-1), four poles at a time.
+        HWY_ALIGN double largestOf[8];
+        store(largest, largestOf);
+        HWY_ALIGN double total[8] = {};
+        for (std::size_t lane = 0; lane < step; ++lane)
+            if (rung[lane] != nullptr)
+                for (const double weight : rung[lane]->weight)
+                    total[lane] += weight * std::sqrt(largestOf[lane] / rung[lane]->kappa);
+        for (int i = 0; i < n; ++i) {
+            double* to = m + static_cast<std::size_t>(i) * row;
+            std::memset(to + static_cast<std::size_t>(i) * step, 0,
+                        (order + 8 - static_cast<std::size_t>(i)) * step * sizeof(double));
+            store(load(total), to + static_cast<std::size_t>(i) * step);
+        }
+        constexpr std::size_t together = 4;
+        double* const pivot = work;                       // [together][n]: 1/d of L D L^T
+        double* const column = pivot + together * vector; // [together][n]: c_k p_k G_ij of the row at hand
+        for (std::size_t first = 0; first < poles; first += together) {
+            Vec factor[together];
+            for (std::size_t q = 0; q < together; ++q) {
+                HWY_ALIGN double pole[8];
+                HWY_ALIGN double weight[8];
+                for (std::size_t lane = 0; lane < step; ++lane) {
+                    pole[lane] = largestOf[lane];
+                    weight[lane] = 0.0;
+                    const InverseSquareRoot* f = rung[lane];
+                    if (f == nullptr || first + q >= f->pole.size()) continue;
+                    const double lowest = largestOf[lane] / f->kappa;
+                    pole[lane] = f->pole[first + q] * lowest;
+                    weight[lane] = f->weight[first + q] * std::sqrt(lowest) * pole[lane];
+                }
+                factor[q] = load(weight);
+                Vec inverse = hn::Zero(d);
+                for (int i = 0; i < n; ++i) {
+                    const std::size_t at = static_cast<std::size_t>(i) * step;
+                    Vec di = hn::Add(load(diagonal + at), load(pole));
+                    if (i > 0) {
+                        const Vec e = load(off + at - step);
+                        di = hn::NegMulAdd(hn::Mul(e, e), inverse, di);
+                    }
+                    inverse = hn::Div(hn::Set(d, 1.0), di);
+                    store(inverse, pivot + q * vector + at);
+                }
+            }
+            Vec own[together]; // G_i+1,i+1
+            for (Vec& g : own) g = hn::Zero(d);
+            for (int i = n - 1; i >= 0; --i) {
+                const std::size_t at = static_cast<std::size_t>(i) * step;
+                const Vec e = i + 1 < n ? load(off + at) : hn::Zero(d);
+                double* to = m + static_cast<std::size_t>(i) * row;
+                Vec minus[together];
+                Vec sum = load(to + at);
+                PATCHLIGHT_UNROLL
+                for (std::size_t q = 0; q < together; ++q) {
+                    const Vec inverse = load(pivot + q * vector + at);
+                    minus[q] = hn::Neg(hn::Mul(e, inverse));
+                    own[q] = hn::MulAdd(hn::Mul(minus[q], minus[q]), own[q], inverse);
+                    const Vec g = hn::Mul(factor[q], own[q]);
+                    store(g, column + q * vector + at);
+                    sum = hn::Sub(sum, g);
+                }
+                store(sum, to + at);
+                for (int j = i + 1; j < n; ++j) {
+                    const std::size_t there = static_cast<std::size_t>(j) * step;
+                    Vec element = load(to + there);
+                    PATCHLIGHT_UNROLL
+                    for (std::size_t q = 0; q < together; ++q) {
+                        double* g = column + q * vector + there;
+                        const Vec value = hn::Mul(minus[q], load(g));
+                        store(value, g);
+                        element = hn::Sub(element, value);
+                    }
+                    store(element, to + there);
+                }
+            }
+        }
+        transformBack(a, tau, n, m, work);
+
+        // Q's band, Q 1 and Q xflux.
+        const std::size_t diagonals = static_cast<std::size_t>(v.ndiag + 1);
+        double* q = v.q + static_cast<std::size_t>(s) * order * diagonals * step;
+        double* q1 = v.rowSum + static_cast<std::size_t>(s) * vector;
+        double* qx = v.qx + static_cast<std::size_t>(s) * vector;
+        const double* x = v.x + static_cast<std::size_t>(s) * vector;
+        std::memset(q1, 0, vector * sizeof(double));
+        std::memset(qx, 0, vector * sizeof(double));
+        for (int i = 0; i < n; ++i) {
+            const std::size_t at = static_cast<std::size_t>(i) * step;
+            const double* from = m + static_cast<std::size_t>(i) * row;
+            for (std::size_t delta = 0; delta < diagonals; ++delta)
+                store(static_cast<std::size_t>(i) + delta < order ? load(from + at + delta * step) : hn::Zero(d),
+                      q + static_cast<std::size_t>(i) * diagonals * step + delta * step);
+            const Vec xi = load(x + at);
+            Vec sum = hn::Add(load(q1 + at), load(from + at));
+            Vec product = hn::MulAdd(load(from + at), xi, load(qx + at));
+            for (int j = i + 1; j < n; ++j) {
+                const std::size_t there = static_cast<std::size_t>(j) * step;
+                const Vec element = load(from + there);
+                sum = hn::Add(sum, element);
+                product = hn::MulAdd(element, load(x + there), product);
+                store(hn::Add(load(q1 + there), element), q1 + there);
+                store(hn::MulAdd(element, xi, load(qx + there)), qx + there);
+            }
+            store(sum, q1 + at);
+            store(product, qx + at);
+        }
+    }
+
     static void solve(const LaneSolver::View& v) {
         const std::size_t step = hn::Lanes(Tag());
         const int n = v.nwave;
@@ -656,15 +1059,13 @@ struct DenseKernels {
         const std::size_t vector = order * step;
         const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
         const auto own = [&](int s, int i) {
-            return v.own +
-                   (static_cast<std::size_t>(s) * order + static_cast<std::size_t>(i)) * LaneSolver::ownWidth * step;
+            return v.own + (static_cast<std::size_t>(s) * order + static_cast<std::size_t>(i)) * v.ownWidth * step;
         };
         const auto copyOwn = [&](int s, double* to) {
             std::memset(to, 0, block * sizeof(double));
             for (int i = 0; i < n; ++i)
                 std::memcpy(to + static_cast<std::size_t>(i) * row + static_cast<std::size_t>(i) * step, own(s, i),
-                            std::min(LaneSolver::ownWidth, order - static_cast<std::size_t>(i)) * step *
-                                sizeof(double));
+                            std::min(v.ownWidth, order - static_cast<std::size_t>(i)) * step * sizeof(double));
         };
         double* factor = v.work;
         double* z = factor + block;
@@ -709,7 +1110,7 @@ struct DenseKernels {
             double* y = v.leftY + static_cast<std::size_t>(s) * vector;
             for (std::size_t i = 0; i < block; i += step) store(hn::Add(load(f + i), load(v.right + i)), f + i);
             for (int i = 0; i < n; ++i)
-                for (std::size_t delta = 0; delta < std::min(LaneSolver::ownWidth, order - static_cast<std::size_t>(i));
+                for (std::size_t delta = 0; delta < std::min(v.ownWidth, order - static_cast<std::size_t>(i));
                      ++delta) {
                     double* at = f + static_cast<std::size_t>(i) * row + (static_cast<std::size_t>(i) + delta) * step;
                     store(hn::Sub(load(at), load(own(s, i) + delta * step)), at);
@@ -778,13 +1179,10 @@ void Interleave(const double* const* from, std::size_t count, double* to) {
 }
 
 void SolveDense(const LaneSolver::View& view) { DenseKernels::solve(view); }
-void SolveNarrow(const LaneSolver::View& view) { Kernels<LaneSolver::narrowBand>::solve(view); }
-void SolveMiddle(const LaneSolver::View& view) { Kernels<LaneSolver::middleBand>::solve(view); }
-void SolveWide(const LaneSolver::View& view) { Kernels<LaneSolver::wideBand>::solve(view); }
+void RootDense(const LaneSolver::View& view, int spectrum) { DenseKernels::root(view, spectrum); }
+void Solve(const LaneSolver::View& view) { Kernels<LaneSolver::band>::solve(view); }
 std::size_t LaneCount() { return hn::Lanes(Tag()); }
-std::size_t WorkSize(int n) {
-    return std::max(Kernels<LaneSolver::narrowBand>::workSize(n), Kernels<LaneSolver::wideBand>::workSize(n));
-}
+std::size_t WorkSize(int n) { return Kernels<LaneSolver::band>::workSize(n); }
 
 } // namespace patchlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -794,18 +1192,18 @@ namespace patchlight {
 
 HWY_EXPORT(Interleave);
 HWY_EXPORT(SolveDense);
-HWY_EXPORT(SolveNarrow);
-HWY_EXPORT(SolveMiddle);
-HWY_EXPORT(SolveWide);
+HWY_EXPORT(RootDense);
+HWY_EXPORT(Solve);
 HWY_EXPORT(LaneCount);
 HWY_EXPORT(WorkSize);
 
 int LaneSolver::lanes() { return static_cast<int>(HWY_DYNAMIC_DISPATCH(LaneCount)()); }
 
-void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
+void LaneSolver::shape(int nspec, int nwave, int reach, std::size_t ownWidth, int ndiag) {
     nspec_ = nspec;
     nwave_ = nwave;
     reach_ = reach;
+    ownWidth_ = ownWidth;
     ndiag_ = ndiag;
     lanes_ = static_cast<std::size_t>(lanes());
     const std::size_t bins = static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave);
@@ -816,9 +1214,9 @@ void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
     q_.require(bins * static_cast<std::size_t>(ndiag + 1) * lanes_);
     for (AlignedBuffer* buffer : {&largest_, &condition_, &leak_})
         buffer->require(static_cast<std::size_t>(nspec) * lanes_);
-    left_.require(bins * static_cast<std::size_t>(wideBand + 1) * lanes_);
+    left_.require(bins * static_cast<std::size_t>(band + 1) * lanes_);
     leftY_.require(bins * lanes_);
-    right_.require(static_cast<std::size_t>(nwave) * static_cast<std::size_t>(wideBand + 1) * lanes_);
+    right_.require(static_cast<std::size_t>(nwave) * static_cast<std::size_t>(band + 1) * lanes_);
     rightY_.require(static_cast<std::size_t>(nwave) * lanes_);
     work_.require(HWY_DYNAMIC_DISPATCH(WorkSize)(nwave) * lanes_);
 }
@@ -826,9 +1224,9 @@ void LaneSolver::shape(int nspec, int nwave, int reach, int ndiag) {
 void LaneSolver::fill(const Source* sources, int count) {
     const std::size_t order = static_cast<std::size_t>(nwave_);
     const std::size_t reach = static_cast<std::size_t>(reach_);
-    const std::size_t longest = order * std::max(ownWidth, nextWidth());
+    const std::size_t longest = order * std::max(ownWidth_, nextWidth());
     if (zeros_.size() < longest) zeros_.assign(longest, 0.0);
-    const double* from[8];
+    const double* from[mostLanes];
     const auto point = [&](const double* Source::*array, std::size_t width, int s) {
         for (std::size_t lane = 0; lane < lanes_; ++lane)
             from[lane] = lane < static_cast<std::size_t>(count)
@@ -837,11 +1235,11 @@ void LaneSolver::fill(const Source* sources, int count) {
     };
     const auto clear = [&](double* first, std::size_t vectors) { std::fill_n(first, vectors * lanes_, 0.0); };
     for (int s = 0; s < nspec_; ++s) {
-        point(&Source::own, ownWidth, s);
-        HWY_DYNAMIC_DISPATCH(Interleave)(from, order * ownWidth, own(s, 0));
+        point(&Source::own, ownWidth_, s);
+        HWY_DYNAMIC_DISPATCH(Interleave)(from, order * ownWidth_, own(s, 0));
         // What couples to bins after the patch's last.
-        for (std::size_t i = order - std::min(order, ownWidth - 1); i < order; ++i)
-            clear(own(s, static_cast<int>(i)) + (order - i) * lanes_, ownWidth - (order - i));
+        for (std::size_t i = order - std::min(order, ownWidth_ - 1); i < order; ++i)
+            clear(own(s, static_cast<int>(i)) + (order - i) * lanes_, ownWidth_ - (order - i));
         point(&Source::y, 1, s);
         HWY_DYNAMIC_DISPATCH(Interleave)(from, order, y(s, 0));
         if (s + 1 == nspec_) break;
@@ -856,15 +1254,16 @@ void LaneSolver::fill(const Source* sources, int count) {
     }
     for (std::size_t lane = static_cast<std::size_t>(count); lane < lanes_; ++lane)
         for (std::size_t i = 0; i < static_cast<std::size_t>(nspec_) * order; ++i)
-            own_.data()[i * ownWidth * lanes_ + lane] = 1.0;
+            own_.data()[i * ownWidth_ * lanes_ + lane] = 1.0;
 }
 
 LaneSolver::View LaneSolver::view(int coreFirst, int coreLast) {
-    return {nspec_,         nwave_,       reach_,        ndiag_,          coreFirst,
-            coreLast,       own_.data(),  next_.data(),  y_.data(),       x_.data(),
-            rowSum_.data(), qx_.data(),   q_.data(),     largest_.data(), condition_.data(),
-            leak_.data(),   left_.data(), leftY_.data(), right_.data(),   rightY_.data(),
-            work_.data()};
+    return {nspec_,         nwave_,       reach_,          ndiag_,
+            coreFirst,      coreLast,     ownWidth_,       own_.data(),
+            next_.data(),   y_.data(),    x_.data(),       rowSum_.data(),
+            qx_.data(),     q_.data(),    largest_.data(), condition_.data(),
+            leak_.data(),   left_.data(), leftY_.data(),   right_.data(),
+            rightY_.data(), work_.data()};
 }
 
 void LaneSolver::solveDense(int coreFirst, int coreLast) {
@@ -873,39 +1272,13 @@ void LaneSolver::solveDense(int coreFirst, int coreLast) {
     // Rows of the last matrix are read a little past their end.
     left_.require(static_cast<std::size_t>(nspec_) * block + 8 * lanes_);
     right_.require(block + 8 * lanes_);
-    work_.require(2 * block + order * lanes_ + 8 * order * lanes_);
+    work_.require(2 * block + 16 * order * lanes_);
     HWY_DYNAMIC_DISPATCH(SolveDense)(view(coreFirst, coreLast));
 }
 
-void LaneSolver::setRoot(int spectrum, int lane, const double* root) {
-    const std::size_t order = static_cast<std::size_t>(nwave_);
-    const std::size_t at = static_cast<std::size_t>(lane);
-    for (int i = 0; i < nwave_; ++i) {
-        const double* row = root + static_cast<std::size_t>(i) * order;
-        double sum = 0.0;
-        double product = 0.0;
-        for (int j = 0; j < nwave_; ++j) {
-            sum += row[j];
-            product += row[j] * xflux(spectrum, j)[at];
-        }
-        rowSum_.data()[flat(spectrum, i) * lanes_ + at] = sum;
-        qx_.data()[flat(spectrum, i) * lanes_ + at] = product;
-        for (int delta = 0; delta <= ndiag_; ++delta)
-            q_.data()[(flat(spectrum, i) * static_cast<std::size_t>(ndiag_ + 1) + static_cast<std::size_t>(delta)) *
-                          lanes_ +
-                      at] = i + delta < nwave_ ? row[i + delta] : 0.0;
-    }
-}
+void LaneSolver::rootDense(int spectrum) { HWY_DYNAMIC_DISPATCH(RootDense)(view(spectrum, spectrum + 1), spectrum); }
 
-void LaneSolver::solve(int coreFirst, int coreLast, int band) {
-    const View arrays = view(coreFirst, coreLast);
-    if (band == narrowBand)
-        HWY_DYNAMIC_DISPATCH(SolveNarrow)(arrays);
-    else if (band == middleBand)
-        HWY_DYNAMIC_DISPATCH(SolveMiddle)(arrays);
-    else
-        HWY_DYNAMIC_DISPATCH(SolveWide)(arrays);
-}
+void LaneSolver::solve(int coreFirst, int coreLast) { HWY_DYNAMIC_DISPATCH(Solve)(view(coreFirst, coreLast)); }
 
 } // namespace patchlight
 #endif

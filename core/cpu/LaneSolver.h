@@ -21,17 +21,19 @@ class LaneSolver {
 public:
     /// Patches side by side: the vector length of the machine's instruction set, 1 to 8.
     [[nodiscard]] static int lanes();
-    /// Off-diagonals that the rungs keep.
-    static constexpr int narrowBand = 12;
-    static constexpr int middleBand = 16;
-    static constexpr int wideBand = 24;
+    /// Off-diagonals that solve() keeps.
+    static constexpr int band = 12;
 
-    /// Shapes the inputs. @param reach largest |difference| of bins that couple two neighbours
-    void shape(int nspec, int nwave, int reach, int ndiag);
+    /// Most patches side by side.
+    static constexpr std::size_t mostLanes = 8;
+
+    /// Shapes the inputs. @param reach largest |difference| of bins that couple two neighbours; @param ownWidth diagonals of a spectrum's own
+    /// block, at most band + 1
+    void shape(int nspec, int nwave, int reach, std::size_t ownWidth, int ndiag);
 
     /// Where a lane's inputs lie: rows of spectrum s begin at s * spectrumStride bins.
     struct Source {
-        const double* own;  ///< [bins][ownWidth]
+        const double* own;  ///< [bins][ownWidth()]
         const double* next; ///< [bins][nextWidth()]
         const double* y;    ///< [bins]
         std::size_t spectrumStride;
@@ -39,29 +41,25 @@ public:
     /// Copies `count` lanes' inputs, and lets the other lanes solve the unit matrix.
     void fill(const Source* sources, int count);
 
-    // Inputs, to be changed after fill(). Upper triangle of each spectrum's own block, delta = 0 .. 7: [nspec][nwave][8][lanes].
-    [[nodiscard]] double* own(int spectrum, int bin) {
-        return own_.data() + ((flat(spectrum, bin)) * ownWidth) * lanes_;
-    }
+    // Inputs, to be changed after fill(). Upper triangle of each spectrum's own block, delta < ownWidth():
+    /// [nspec][nwave][ownWidth()][lanes].
+    [[nodiscard]] double* own(int spectrum, int bin) { return own_.data() + flat(spectrum, bin) * ownWidth_ * lanes_; }
     /// Block of a spectrum (rows) with the next one (columns), at [column - row + reach]: [nspec - 1][nwave][2 reach + 1][lanes].
     [[nodiscard]] double* next(int spectrum, int bin) {
         return next_.data() + (flat(spectrum, bin) * nextWidth()) * lanes_;
     }
     [[nodiscard]] double* y(int spectrum, int bin) { return y_.data() + flat(spectrum, bin) * lanes_; }
+    [[nodiscard]] std::size_t ownWidth() const { return ownWidth_; }
     [[nodiscard]] std::size_t nextWidth() const { return static_cast<std::size_t>(2 * reach_ + 1); }
 
-    /// Solves; Q only for spectra [coreFirst, coreLast). @param band narrowBand, middleBand or wideBand
-    void solve(int coreFirst, int coreLast, int band);
+    /// Solves with bands; Q only for spectra [coreFirst, coreLast).
+    void solve(int coreFirst, int coreLast);
 
-    /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra as dense(). Their roots are the
-    /// caller's (setRoot()). xflux is NaN in lanes whose matrix is not positive.
+    /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra, of which rootDense() makes Q. xflux
+    /// is NaN in lanes whose matrix is not positive.
     void solveDense(int coreFirst, int coreLast);
-    /// Element (i, j), i <= j, of S of a core spectrum after solveDense().
-    [[nodiscard]] const double* dense(int spectrum, int i, int j) const {
-        return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
-    }
-    /// Takes Q, [nwave][nwave], as the root of a lane's S.
-    void setRoot(int spectrum, int lane, const double* root);
+    /// Q of a core spectrum after solveDense(), once: rowSum(), qTimesX(), q(), largestEigenvalue() and conditionBound().
+    void rootDense(int spectrum);
 
     // Results, [lanes] each.
     [[nodiscard]] const double* xflux(int spectrum, int bin) const { return x_.data() + flat(spectrum, bin) * lanes_; }
@@ -94,11 +92,11 @@ public:
     /// Shape and storage, for the kernels.
     struct View {
         int nspec, nwave, reach, ndiag, coreFirst, coreLast;
+        std::size_t ownWidth;
         const double *own, *next, *y;
         double *x, *rowSum, *qx, *q, *largest, *condition, *leak;
         double *left, *leftY, *right, *rightY, *work;
     };
-    static constexpr std::size_t ownWidth = 8;
     /// Elements a row of a full block takes: kernels run over its end, eight columns at a time.
     [[nodiscard]] std::size_t denseStride() const { return static_cast<std::size_t>(nwave_) + 8; }
 
@@ -111,6 +109,7 @@ private:
     int nwave_ = 0;
     int reach_ = 0;
     int ndiag_ = 0;
+    std::size_t ownWidth_ = 8;
     std::size_t lanes_ = 1;
     std::vector<double> zeros_;
     AlignedBuffer own_, next_, y_, x_, rowSum_, qx_, q_, largest_, condition_, leak_, left_, leftY_, right_, rightY_,

@@ -40,7 +40,7 @@ PatchReport& SeamlessPath::reportOf(const Plan& plan, int spectrum, int step) {
 }
 
 void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output,
-                       const ErrorBounds& bounds, PatchSolver& exact, SpotTile& tile) {
+                       const ErrorBounds& bounds, int slots, PatchSolver& exact, SpotTile& tile) {
     const Plan& plan = *input.plan;
     bundle_ = seamless::bundlePatch(plan, batch.subbundles.first);
     const IndexRange subbundles = seamless::subbundlesOfBundle(plan, batch.subbundles.first);
@@ -52,7 +52,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         for (int s = plan.subbundles[size(sub)].core.first; s < plan.subbundles[size(sub)].core.last; ++s)
             subbundleOf_[size(s - bundle_.spectra.first)] = sub - subbundles.first;
 
-    if (!locate(input)) {
+    if (!locate(input, slots)) {
         solveExactly(input, output, exact, tile);
         return;
     }
@@ -61,7 +61,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
         chunk.spots.startEvaluation();
         chunk.sums.start(chunk.spots);
-        for (int group = chunk.spots.firstGroup(); group < chunk.spots.bins().last; group += SpotRows::binSlots) {
+        for (int group = chunk.spots.firstGroup(); group < chunk.spots.bins().last; group += slots) {
             {
                 const NamedRange range(input.timeline, "spots", tags);
                 chunk.spots.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
@@ -122,7 +122,7 @@ std::size_t SeamlessPath::owner(int bin) const {
 }
 
 /// Cuts the bundle into chunks. @return false where the layout does not suit
-bool SeamlessPath::locate(const FrameInput& input) {
+bool SeamlessPath::locate(const FrameInput& input, int slots) {
     const Plan& plan = *input.plan;
     if (plan.ndiag > SeamlessSolver::narrowBand) return false;
     const IndexRange rows = seamless::bundleRows(input.psf, plan, bundle_.subbundle, input.ccd.ny);
@@ -130,14 +130,14 @@ bool SeamlessPath::locate(const FrameInput& input) {
     chunkCount_ = size(count);
     while (chunks_.size() < chunkCount_) chunks_.push_back(std::make_unique<Chunk>());
     // A chunk's spots reach as far beyond it as spots share rows with its own.
-    for (const int margin : {SpotRows::binSlots, 2 * SpotRows::binSlots}) {
-        reach_ = SpotRows::binSlots - 1;
+    for (const int margin : {slots, 2 * slots}) {
+        reach_ = SpotRows::fewSlots - 1;
         for (int c = 0; c < count; ++c) {
             Chunk& chunk = *chunks_[size(c)];
             chunk.bins = {c * chunkBins, std::min(bundle_.bins.last, (c + 1) * chunkBins)};
             const IndexRange reached{std::max(0, chunk.bins.first - margin),
                                      std::min(bundle_.bins.last, chunk.bins.last + margin)};
-            if (!chunk.spots.locate(input.psf, plan.grid, bundle_.spectra, reached, rows)) return false;
+            if (!chunk.spots.locate(input.psf, plan.grid, bundle_.spectra, reached, rows, slots)) return false;
             for (int s = bundle_.spectra.first; s + 1 < bundle_.spectra.last; ++s)
                 for (int row = chunk.spots.rows().first; row < chunk.spots.rows().last; ++row) {
                     const IndexRange a = chunk.spots.active(s, row);
@@ -189,7 +189,7 @@ void SeamlessPath::makeSegments(const Plan& plan) {
     for (auto& group : groups_) {
         if (!group) group = std::make_unique<SeamlessSolver>();
         group->shape(bundle_.spectra.count(), segmentBins_, reach_, plan.ndiag, SeamlessSolver::narrowBand,
-                     SpotRows::binSlots);
+                     SpotRows::mostBins(chunks_.front()->spots.slotCount()));
     }
 }
 
@@ -222,7 +222,7 @@ void SeamlessPath::gather(SeamlessSolver& solver, std::span<const Segment> segme
                 const Chunk& chunk = chunkOf(bin);
                 const double* self = chunk.sums.self(spectrum, bin);
                 const IndexRange inside{std::max(0, first), std::min(bundle_.bins.last, first + n)};
-                const int ownCount = std::min(SpotRows::binSlots, inside.last - bin);
+                const int ownCount = std::min(static_cast<int>(chunk.sums.selfWidth()), inside.last - bin);
                 for (int d = 0; d < ownCount; ++d) own[size(d) * lanes + lane] = self[d];
                 own[lane] += prior_[flat(spectrum, bin)];
                 largest[lane] = std::max(largest[lane], own[lane]);
@@ -796,9 +796,9 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
     const CcdView& ccd = input.ccd;
     ExtractedFrame& frame = *output.frame;
     const int nspec = bundle_.spectra.count();
-    constexpr int slots = SpotRows::binSlots;
+    const int slots = chunks_.front()->spots.slotCount();
     struct alignas(64) Sums {
-        double value[2 * slots] = {};
+        double value[2 * SpotRows::manySlots] = {};
     };
     std::vector<Sums> sums(size(nspec));
     for (std::size_t c = 0; c < chunkCount_; ++c) {
@@ -841,7 +841,7 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
             for (int s = bundle_.spectra.first; s < bundle_.spectra.last; ++s) {
                 const IndexRange active = spots.active(s, row);
                 if (active.empty()) continue;
-                alignas(64) double flux[slots] = {};
+                alignas(64) double flux[SpotRows::manySlots] = {};
                 for (int bin = active.first; bin < active.last; ++bin) flux[bin % slots] = xflux_[flat(s, bin)];
                 spots.addModelRow(s, row, flux, model_.data() + (spots.columnOrigin(s, row) - left));
             }

@@ -25,8 +25,9 @@ namespace patchlight {
 class SeamlessPath {
 public:
     /// Extracts the whole bundle of a batch and writes the batch's patches (Decorrelate::Signal only).
+    /// @param slotCount SpotRows::slotsFor() the bundle
     void run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
-             PatchSolver& exact, SpotTile& tile);
+             int slotCount, PatchSolver& exact, SpotTile& tile);
 
 private:
     /// Spots and sums of some wavelengths: `bins` is what it is asked for, its spots reach further on both sides.
@@ -60,7 +61,7 @@ private:
         double farFlux = 0;   ///< sigma, what they do to xflux
     };
 
-    [[nodiscard]] bool locate(const FrameInput& input);
+    [[nodiscard]] bool locate(const FrameInput& input, int slotCount);
     void collectSums(const Plan& plan);
     void makeSegments(const Plan& plan);
     [[nodiscard]] std::span<const Segment> segmentsOf(std::size_t group) const;

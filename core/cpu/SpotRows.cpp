@@ -3,6 +3,7 @@
 #include "core/cpu/Unroll.h"
 #include "core/engine/Physics.h"
 #include "core/psf/GaussHermite.h"
+#include "core/psf/Traces.h"
 
 #include <algorithm>
 #include <array>
@@ -102,7 +103,9 @@ HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-using Tag = hn::CappedTag<double, SpotRows::binSlots>;
+using Tag = hn::CappedTag<double, SpotRows::fewSlots>;
+/// Most lanes of a vector.
+inline constexpr int mostLanes = SpotRows::fewSlots;
 using Vec = hn::Vec<Tag>;
 
 /// Gaussian g(e) and erf(e / sqrt 2).
@@ -176,7 +179,7 @@ HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const doubl
     const std::size_t lanes = hn::Lanes(d);
     const std::size_t pxStride = static_cast<std::size_t>(columns) * lanes;
     const std::size_t pyStride = static_cast<std::size_t>(rows) * lanes;
-    constexpr std::size_t most = (maxHermiteDegree + 1) * SpotRows::binSlots;
+    constexpr std::size_t most = (maxHermiteDegree + 1) * mostLanes;
     HWY_ALIGN double weight[R * most];
     const double* c = coeff;
     for (int i = 0; i <= degX; ++i) {
@@ -258,7 +261,7 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     double* parameter = work;
     work += static_cast<std::size_t>(psf.nparam) * lanes;
     {
-        HWY_ALIGN double basis[32 * SpotRows::binSlots];
+        HWY_ALIGN double basis[32 * mostLanes];
         double domain[2] = {0, 0};
         const double* coeff =
             psf.coeff + static_cast<std::size_t>(group.spectrum) * static_cast<std::size_t>(psf.nparam * psf.ncoeff);
@@ -387,14 +390,15 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     hn::StoreU(hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum)), d, scales);
 }
 
-void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group0) {
+template <int Slots>
+void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group0) {
     const Tag d;
     const int lanes = static_cast<int>(hn::Lanes(d));
-    const int parts = SpotRows::binSlots / lanes;
+    const int parts = Slots / lanes;
     const IndexRange bins = spots.bins();
     const IndexRange rows = spots.rows();
     const int width = spots.width();
-    const int tallest = spots.stampY() + SpotRows::binSlots * spots.stampY();
+    const int tallest = spots.stampY() + mostLanes * spots.stampY();
     const int widest = 2 * spots.stampX() + mostSlant;
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
     const std::size_t need = static_cast<std::size_t>(lanes) *
@@ -409,21 +413,20 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
             const std::size_t slot0 = static_cast<std::size_t>(part * lanes);
             const auto fill = [&](int row) {
                 double* out = spots.row(spectrum, row) + slot0;
-                for (int c = 0; c < width; ++c)
-                    hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * SpotRows::binSlots));
+                for (int c = 0; c < width; ++c) hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
             };
             int& touched = spots.touched(spectrum, part); // rows before it have been written
             const int base = group0 + part * lanes;
             const int first = std::max(base, bins.first);
             const int last = std::min(base + lanes, bins.last);
             if (first < last) {
-                HWY_ALIGN double wavelength[SpotRows::binSlots];
-                HWY_ALIGN double x[SpotRows::binSlots];
-                HWY_ALIGN double y[SpotRows::binSlots];
-                HWY_ALIGN double cornerX[SpotRows::binSlots];
-                HWY_ALIGN double cornerY[SpotRows::binSlots];
-                HWY_ALIGN double present[SpotRows::binSlots];
-                HWY_ALIGN double scales[SpotRows::binSlots];
+                HWY_ALIGN double wavelength[mostLanes];
+                HWY_ALIGN double x[mostLanes];
+                HWY_ALIGN double y[mostLanes];
+                HWY_ALIGN double cornerX[mostLanes];
+                HWY_ALIGN double cornerY[mostLanes];
+                HWY_ALIGN double present[mostLanes];
+                HWY_ALIGN double scales[mostLanes];
                 int left = spots.cornerX(spectrum, first);
                 int right = left;
                 int bottom = spots.cornerY(spectrum, first);
@@ -469,7 +472,7 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
                     const int begin = std::clamp(-shift, 0, width);
                     const int end = std::clamp(group.columns - shift, begin, width);
                     for (int c = 0; c < width; ++c) {
-                        double* to = out + static_cast<std::size_t>(c * SpotRows::binSlots);
+                        double* to = out + static_cast<std::size_t>(c * Slots);
                         const Vec v = c >= begin && c < end
                                           ? hn::Mul(hn::Load(d, from + static_cast<std::ptrdiff_t>(c) * lanes), factor)
                                           : hn::Zero(d);
@@ -484,53 +487,109 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
     }
 }
 
-/// acc[a][:] += sum over columns of w[c] left[c][a] right[c][:].
-HWY_INLINE void addProducts(const double* weight, const double* left, const double* right, int columns, double* acc) {
+void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group0) {
+    if (spots.slotCount() == SpotRows::fewSlots)
+        evaluateGroupOf<SpotRows::fewSlots>(spots, psf, grid, withTail, group0);
+    else
+        evaluateGroupOf<SpotRows::manySlots>(spots, psf, grid, withTail, group0);
+}
+
+/// acc[a][part ..] += sum over columns of w[c] left[c][a] right[c][part ..], for B values of a and one vector of slots.
+template <int Slots, int B>
+HWY_INLINE void addProductsOf(const double* weight, const double* left, const double* right, int columns, double* acc) {
     const Tag d;
-    const std::size_t lanes = hn::Lanes(d);
-    constexpr std::size_t slots = SpotRows::binSlots;
-    for (std::size_t part = 0; part < slots; part += lanes) {
-        Vec a0 = hn::Load(d, acc + 0 * slots + part);
-        Vec a1 = hn::Load(d, acc + 1 * slots + part);
-        Vec a2 = hn::Load(d, acc + 2 * slots + part);
-        Vec a3 = hn::Load(d, acc + 3 * slots + part);
-        Vec a4 = hn::Load(d, acc + 4 * slots + part);
-        Vec a5 = hn::Load(d, acc + 5 * slots + part);
-        Vec a6 = hn::Load(d, acc + 6 * slots + part);
-        Vec a7 = hn::Load(d, acc + 7 * slots + part);
-        for (int c = 0; c < columns; ++c) {
-            const double* l = left + static_cast<std::size_t>(c) * slots;
-            const Vec r =
-                hn::Mul(hn::Set(d, weight[c]), hn::Load(d, right + static_cast<std::size_t>(c) * slots + part));
-            a0 = hn::MulAdd(hn::Set(d, l[0]), r, a0);
-            a1 = hn::MulAdd(hn::Set(d, l[1]), r, a1);
-            a2 = hn::MulAdd(hn::Set(d, l[2]), r, a2);
-            a3 = hn::MulAdd(hn::Set(d, l[3]), r, a3);
-            a4 = hn::MulAdd(hn::Set(d, l[4]), r, a4);
-            a5 = hn::MulAdd(hn::Set(d, l[5]), r, a5);
-            a6 = hn::MulAdd(hn::Set(d, l[6]), r, a6);
-            a7 = hn::MulAdd(hn::Set(d, l[7]), r, a7);
+    Vec sum[B];
+    PATCHLIGHT_UNROLL
+    for (int a = 0; a < B; ++a) sum[a] = hn::Load(d, acc + a * Slots);
+    for (int c = 0; c < columns; ++c, left += Slots, right += Slots) {
+        const Vec r = hn::Mul(hn::Set(d, weight[c]), hn::Load(d, right));
+        PATCHLIGHT_UNROLL
+        for (int a = 0; a < B; ++a) sum[a] = hn::MulAdd(hn::Set(d, left[a]), r, sum[a]);
+    }
+    PATCHLIGHT_UNROLL
+    for (int a = 0; a < B; ++a) hn::Store(sum[a], d, acc + a * Slots);
+}
+
+/// Which of the slots [first, first + count) bins take: their hull, empty where none does.
+template <int Slots> HWY_INLINE IndexRange slotsTaken(IndexRange bins, int first, int count) {
+    IndexRange taken{count, 0};
+    for (int bin = bins.first; bin < bins.last; ++bin) {
+        const int slot = bin % Slots - first;
+        if (slot < 0 || slot >= count) continue;
+        taken.first = std::min(taken.first, slot);
+        taken.last = std::max(taken.last, slot + 1);
+    }
+    return taken;
+}
+
+/// acc[a][:] += sum over columns of w[c] left[c][a] right[c][:], for the slots that the bins on the row take.
+/// @param self left and right are of one spectrum: only what selfProduct() reads
+template <int Slots>
+HWY_INLINE void addProducts(const double* weight, const double* left, IndexRange leftBins, const double* right,
+                            IndexRange rightBins, int columns, bool self, double* acc) {
+    constexpr int blockSlots = SpotRows::fewSlots;
+    const int lanes = static_cast<int>(hn::Lanes(Tag()));
+    if constexpr (Slots == blockSlots) {
+        for (int part = 0; part < Slots; part += lanes)
+            addProductsOf<Slots, blockSlots>(weight, left, right + part, columns, acc + part);
+        return;
+    }
+    for (int block = 0; block < Slots; block += blockSlots) {
+        const IndexRange taken = slotsTaken<Slots>(leftBins, block, blockSlots);
+        if (taken.empty()) continue;
+        const double* from = left + block + taken.first;
+        double* to = acc + (block + taken.first) * Slots;
+        for (int part = self ? block : 0; part < Slots; part += lanes) {
+            if (slotsTaken<Slots>(rightBins, part, lanes).empty()) continue;
+            const auto add = [&](auto count) {
+                addProductsOf<Slots, decltype(count)::value>(weight, from, right + part, columns, to + part);
+            };
+            switch (taken.count()) {
+            case 1:
+                add(std::integral_constant<int, 1>());
+                break;
+            case 2:
+                add(std::integral_constant<int, 2>());
+                break;
+            case 3:
+                add(std::integral_constant<int, 3>());
+                break;
+            case 4:
+                add(std::integral_constant<int, 4>());
+                break;
+            case 5:
+                add(std::integral_constant<int, 5>());
+                break;
+            case 6:
+                add(std::integral_constant<int, 6>());
+                break;
+            case 7:
+                add(std::integral_constant<int, 7>());
+                break;
+            default:
+                add(std::integral_constant<int, 8>());
+                break;
+            }
         }
-        hn::Store(a0, d, acc + 0 * slots + part);
-        hn::Store(a1, d, acc + 1 * slots + part);
-        hn::Store(a2, d, acc + 2 * slots + part);
-        hn::Store(a3, d, acc + 3 * slots + part);
-        hn::Store(a4, d, acc + 4 * slots + part);
-        hn::Store(a5, d, acc + 5 * slots + part);
-        hn::Store(a6, d, acc + 6 * slots + part);
-        hn::Store(a7, d, acc + 7 * slots + part);
     }
 }
 
-/// The products of one row of spectrum s with spectrum t >= s, over the columns that both have: overwrites acc [8][8].
-void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int row, double* acc) {
-    std::memset(acc, 0, sizeof(double) * SpotRows::binSlots * SpotRows::binSlots);
+/// The products of one row of spectrum s with spectrum t >= s, over the columns that both have: overwrites acc [Slots][Slots].
+template <int Slots> void rowProducts(const SpotRows& spots, const double* weight, int s, int t, int row, double* acc) {
+    std::memset(acc, 0, sizeof(double) * Slots * Slots);
     const int shift = spots.columnOrigin(t, row) - spots.columnOrigin(s, row);
     const int first = std::max(0, shift);
     const int last = std::min(spots.width(), spots.width() + shift);
     if (first >= last) return;
-    addProducts(weight + first, spots.row(s, row) + first * SpotRows::binSlots,
-                spots.row(t, row) + (first - shift) * SpotRows::binSlots, last - first, acc);
+    addProducts<Slots>(weight + first, spots.row(s, row) + first * Slots, spots.active(s, row),
+                       spots.row(t, row) + (first - shift) * Slots, spots.active(t, row), last - first, s == t, acc);
+}
+
+void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int row, double* acc) {
+    if (spots.slotCount() == SpotRows::fewSlots)
+        rowProducts<SpotRows::fewSlots>(spots, weight, s, t, row, acc);
+    else
+        rowProducts<SpotRows::manySlots>(spots, weight, s, t, row, acc);
 }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -545,10 +604,10 @@ HWY_INLINE Vec addHalves(Vec a, Vec b) {
 #endif
 
 /// model[c] += sum over slots of values[c][slot] flux[slot].
-void AddModelRow(const double* values, int width, const double* flux, double* model) {
+template <int Slots> void addModelRow(const double* values, int width, const double* flux, double* model) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
-    constexpr std::size_t slots = SpotRows::binSlots;
+    constexpr std::size_t slots = Slots;
     // Rows are visited going up, several spectra in turn: too many streams for the hardware to foresee.
     const double* ahead = values + 2 * static_cast<std::size_t>(width) * slots;
     for (int c = 0; c < width; ++c) hwy::Prefetch(ahead + static_cast<std::size_t>(c) * slots);
@@ -588,10 +647,18 @@ void AddModelRow(const double* values, int width, const double* flux, double* mo
     for (; c < width; ++c) model[c] += hn::GetLane(hn::SumOfLanes(d, product(c)));
 }
 
-void AddChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
+void AddModelRow(const double* values, int width, int slots, const double* flux, double* model) {
+    if (slots == SpotRows::fewSlots)
+        addModelRow<SpotRows::fewSlots>(values, width, flux, model);
+    else
+        addModelRow<SpotRows::manySlots>(values, width, flux, model);
+}
+
+template <int Slots>
+void addChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
-    constexpr std::size_t slots = SpotRows::binSlots;
+    constexpr std::size_t slots = Slots;
     for (std::size_t part = 0; part < slots; part += lanes) {
         Vec above = hn::Load(d, sum + part);
         Vec below = hn::Load(d, sum + slots + part);
@@ -603,6 +670,13 @@ void AddChi2Row(const double* values, int width, const double* chi2, const doubl
         hn::Store(above, d, sum + part);
         hn::Store(below, d, sum + slots + part);
     }
+}
+
+void AddChi2Row(const double* values, int width, int slots, const double* chi2, const double* counted, double* sum) {
+    if (slots == SpotRows::fewSlots)
+        addChi2Row<SpotRows::fewSlots>(values, width, chi2, counted, sum);
+    else
+        addChi2Row<SpotRows::manySlots>(values, width, chi2, counted, sum);
 }
 
 void PixelQuality(const float* pixels, const float* weights, const double* model, int count, double psferr,
@@ -642,7 +716,7 @@ HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
 HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, double product) {
     const std::size_t i = sums.index(s, bin);
     if (t == s) {
-        if (other >= bin) sums.self_[i * SpotRows::binSlots + static_cast<std::size_t>(other - bin)] = product;
+        if (other >= bin) sums.self_[i * sums.selfWidth() + static_cast<std::size_t>(other - bin)] = product;
     } else if (t == s + 1) {
         sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
     } else {
@@ -650,10 +724,10 @@ HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, do
     }
 }
 
-void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, IndexRange rows) {
+template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, IndexRange rows) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
-    constexpr int slots = SpotRows::binSlots;
+    constexpr int slots = Slots;
     const IndexRange spectra = spots.spectra();
     const int width = spots.width();
     std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of a row's columns
@@ -684,17 +758,20 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
         for (int s = spectra.first; s < spectra.last; ++s) {
             const IndexRange mine = spots.active(s, row);
             if (mine.empty()) continue;
-            PairSums::Running& sum = sums.running_[static_cast<std::size_t>(s - spectra.first)];
+            double* const runningY = sums.running(s);
+            double* const runningWeight = runningY + slots;
+            double* const runningUnmasked = runningWeight + slots;
+            const auto running = [&](int t) { return runningUnmasked + slots + (t - s) * slots * slots; };
             const int origin = spots.columnOrigin(s, row);
             const double* v = spots.row(s, row);
             const double* w = weight + (origin - left);
-            addProducts(w, v, v, width, sum.product[0]);
+            addProducts<slots>(w, v, mine, v, mine, width, true, running(s));
             const double* wp = weighted + (origin - left);
             const double* ok = good + (origin - left);
             for (std::size_t part = 0; part < slots; part += lanes) {
-                Vec y = hn::Load(d, sum.y + part);
-                Vec f = hn::Load(d, sum.fluxweight + part);
-                Vec u = hn::Load(d, sum.unmasked + part);
+                Vec y = hn::Load(d, runningY + part);
+                Vec f = hn::Load(d, runningWeight + part);
+                Vec u = hn::Load(d, runningUnmasked + part);
                 Vec y2 = hn::Zero(d);
                 Vec f2 = hn::Zero(d);
                 Vec u2 = hn::Zero(d);
@@ -715,9 +792,9 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
                     f = hn::MulAdd(hn::Set(d, w[c]), a, f);
                     u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
                 }
-                hn::Store(hn::Add(y, y2), d, sum.y + part);
-                hn::Store(hn::Add(f, f2), d, sum.fluxweight + part);
-                hn::Store(hn::Add(u, u2), d, sum.unmasked + part);
+                hn::Store(hn::Add(y, y2), d, runningY + part);
+                hn::Store(hn::Add(f, f2), d, runningWeight + part);
+                hn::Store(hn::Add(u, u2), d, runningUnmasked + part);
             }
             for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
                 if (spots.active(t, row).empty()) continue;
@@ -725,8 +802,8 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
                 const int first = std::max(0, shift);
                 const int last = std::min(width, width + shift);
                 if (first < last)
-                    addProducts(w + first, v + first * slots, spots.row(t, row) + (first - shift) * slots, last - first,
-                                sum.product[t - s]);
+                    addProducts<slots>(w + first, v + first * slots, mine, spots.row(t, row) + (first - shift) * slots,
+                                       spots.active(t, row), last - first, false, running(t));
             }
 
             // Bins whose last row this was: their sums are complete, and their slots free for the bins that follow.
@@ -734,15 +811,17 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
             for (int bin = done.first; bin < done.last; ++bin) {
                 const int a = bin % slots;
                 const std::size_t i = sums.index(s, bin);
-                sums.y_[i] = sum.y[a];
-                sums.fluxweight_[i] = sum.fluxweight[a];
-                sums.unmasked_[i] = sum.unmasked[a];
-                sum.y[a] = sum.fluxweight[a] = sum.unmasked[a] = 0.0;
+                sums.y_[i] = runningY[a];
+                sums.fluxweight_[i] = runningWeight[a];
+                sums.unmasked_[i] = runningUnmasked[a];
+                runningY[a] = runningWeight[a] = runningUnmasked[a] = 0.0;
                 for (int t = s; t <= s + 2 && t < spectra.last; ++t) {
-                    double* product = sum.product[t - s];
+                    double* product = running(t);
                     const IndexRange theirs = spots.active(t, row);
                     for (int other = theirs.first; other < theirs.last; ++other)
-                        keepProduct(sums, s, t, bin, other, product[a * slots + other % slots]);
+                        keepProduct(sums, s, t, bin, other,
+                                    t == s ? selfProduct(product, a, other % slots, slots)
+                                           : product[a * slots + other % slots]);
                     for (int l = 0; l < slots; ++l) product[a * slots + l] = 0.0;
                     if (t == s)
                         for (int l = 0; l < slots; ++l) product[l * slots + a] = 0.0;
@@ -750,7 +829,7 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
             }
             // The same for neighbours' bins that end while ours go on.
             for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
-                double* product = sum.product[t - s];
+                double* product = running(t);
                 const IndexRange theirs = ending(spots, t, row);
                 for (int other = theirs.first; other < theirs.last; ++other) {
                     const int l = other % slots;
@@ -761,6 +840,13 @@ void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, Index
             }
         }
     }
+}
+
+void Accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, IndexRange rows) {
+    if (spots.slotCount() == SpotRows::fewSlots)
+        accumulate<SpotRows::fewSlots>(sums, spots, ccd, rows);
+    else
+        accumulate<SpotRows::manySlots>(sums, spots, ccd, rows);
 }
 
 } // namespace patchlight::HWY_NAMESPACE
@@ -781,11 +867,11 @@ void SpotRows::rowProducts(const double* weight, int s, int t, int ccdRow, doubl
 }
 
 void SpotRows::addModelRow(int spectrum, int ccdRow, const double* flux, double* model) const {
-    HWY_DYNAMIC_DISPATCH(AddModelRow)(row(spectrum, ccdRow), width_, flux, model);
+    HWY_DYNAMIC_DISPATCH(AddModelRow)(row(spectrum, ccdRow), width_, slots_, flux, model);
 }
 
 void SpotRows::addChi2Row(int spectrum, int ccdRow, const double* chi2, const double* counted, double* sum) const {
-    HWY_DYNAMIC_DISPATCH(AddChi2Row)(row(spectrum, ccdRow), width_, chi2, counted, sum);
+    HWY_DYNAMIC_DISPATCH(AddChi2Row)(row(spectrum, ccdRow), width_, slots_, chi2, counted, sum);
 }
 
 void pixelQuality(const float* pixels, const float* weights, const double* model, int count, double psferr,
@@ -793,40 +879,9 @@ void pixelQuality(const float* pixels, const float* weights, const double* model
     HWY_DYNAMIC_DISPATCH(PixelQuality)(pixels, weights, model, count, psferr, chi2, counted);
 }
 
-namespace {
-
-/// legendreSum() of many spectra and wavelengths, with the same roundings: out [spectra][wavelengths].
-void traces(const double* coeff, int ncoeff, const double domain[2], IndexRange spectra,
-            const std::vector<double>& wavelength, double* out) {
-    const std::size_t count = wavelength.size();
-    std::vector<double> u(count);
-    std::vector<double> before(count); // Clenshaw's b of the step before
-    for (std::size_t i = 0; i < count; ++i) u[i] = legendreArgument(wavelength[i], domain);
-    for (int s = spectra.first; s < spectra.last; ++s, out += count) {
-        const double* c = coeff + static_cast<std::size_t>(s) * static_cast<std::size_t>(ncoeff);
-        if (ncoeff == 1) {
-            std::fill_n(out, count, c[0]);
-            continue;
-        }
-        std::fill(before.begin(), before.end(), c[ncoeff - 2]);
-        std::fill_n(out, count, c[ncoeff - 1]);
-        for (int n = ncoeff - 1; n >= 2; --n) {
-            const double lower = static_cast<double>(n - 1) / n;
-            const double upper = static_cast<double>(2 * n - 1) / n;
-            for (std::size_t i = 0; i < count; ++i) {
-                const double previous = before[i];
-                before[i] = c[n - 2] - out[i] * lower;
-                out[i] = previous + out[i] * u[i] * upper;
-            }
-        }
-        for (std::size_t i = 0; i < count; ++i) out[i] = before[i] + out[i] * u[i];
-    }
-}
-
-} // namespace
-
 bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                      IndexRange ccdRows) {
+                      IndexRange ccdRows, int slots) {
+    slots_ = slots;
     corners_.spectra = spectra;
     corners_.bins = bins;
     stampX_ = psf.stampX();
@@ -840,8 +895,12 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
     std::vector<double> wavelength(static_cast<std::size_t>(bins.count()));
     for (int bin = bins.first; bin < bins.last; ++bin)
         wavelength[static_cast<std::size_t>(bin - bins.first)] = grid.wavelength(bin);
-    traces(psf.coeffX, psf.ncoeffX, psf.domainX, spectra, wavelength, x_.data());
-    traces(psf.coeffY, psf.ncoeffY, psf.domainY, spectra, wavelength, y_.data());
+    const auto trace = [&](const double* coeff, int ncoeff, const double* domain, double* out) {
+        legendreSums(coeff + static_cast<std::ptrdiff_t>(spectra.first) * ncoeff, ncoeff, domain, spectra.count(),
+                     wavelength, out);
+    };
+    trace(psf.coeffX, psf.ncoeffX, psf.domainX, x_.data());
+    trace(psf.coeffY, psf.ncoeffY, psf.domainY, y_.data());
     rows_ = {ccdRows.last, ccdRows.first};
     for (int s = spectra.first; s < spectra.last; ++s) {
         for (int bin = bins.first; bin < bins.last; ++bin) {
@@ -867,7 +926,7 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
             while (low < bins.last && cornerY(s, low) + stampY_ <= row) ++low;
             high = std::max(high, low);
             while (high < bins.last && cornerY(s, high) <= row) ++high;
-            if (high - low > binSlots) return false;
+            if (high - low > mostBins(slots_)) return false;
             active_[rowIndex(s, row)] = {low, high};
             if (low == high) continue;
             int left = cornerX(s, low);
@@ -881,18 +940,18 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
         }
     }
     if (width_ > stampX_ + mostSlant) return false;
-    // A group of bins is evaluated on one rectangle of pixels, which must not be much larger than its spots.
+    // Bins of one vector are evaluated on one rectangle of pixels, which must not be much larger than its spots.
     for (int s = spectra.first; s < spectra.last; ++s) {
-        for (int group = bins.first / binSlots * binSlots; group < bins.last; group += binSlots) {
+        for (int group = bins.first / fewSlots * fewSlots; group < bins.last; group += fewSlots) {
             const int first = std::max(group, bins.first);
-            const int last = std::min(group + binSlots, bins.last);
+            const int last = std::min(group + fewSlots, bins.last);
             int left = cornerX(s, first);
             int right = left;
             for (int bin = first; bin < last; ++bin) {
                 left = std::min(left, cornerX(s, bin));
                 right = std::max(right, cornerX(s, bin));
             }
-            if (right - left > stampX_ + mostSlant || cornerY(s, last - 1) - cornerY(s, first) > binSlots * stampY_)
+            if (right - left > stampX_ + mostSlant || cornerY(s, last - 1) - cornerY(s, first) > fewSlots * stampY_)
                 return false;
         }
     }
@@ -901,14 +960,14 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
     startEvaluation();
-    for (int group = firstGroup(); group < corners_.bins.last; group += binSlots) evaluate(psf, grid, withTail, group);
+    for (int group = firstGroup(); group < corners_.bins.last; group += slots_) evaluate(psf, grid, withTail, group);
 }
 
 void SpotRows::startEvaluation() {
     values_.require(static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
                         rowStride() +
-                    binSlots);
-    touched_.assign(static_cast<std::size_t>(corners_.spectra.count()) * binSlots, rows_.first);
+                    static_cast<std::size_t>(slots_));
+    touched_.assign(static_cast<std::size_t>(corners_.spectra.count()) * manySlots, rows_.first);
 }
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group) {
@@ -916,7 +975,7 @@ void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool wit
 }
 
 int SpotRows::rowsReady(int group) const {
-    const int next = group + binSlots;
+    const int next = group + slots_;
     if (next >= corners_.bins.last) return rows_.last;
     int ready = rows_.last;
     for (int s = corners_.spectra.first; s < corners_.spectra.last; ++s) ready = std::min(ready, cornerY(s, next));
@@ -927,7 +986,9 @@ void PairSums::start(const SpotRows& spots) {
     spectra_ = spots.spectra();
     bins_ = spots.bins();
     // How far apart bins of neighbouring spectra can share a row.
-    reach_ = SpotRows::binSlots - 1;
+    slots_ = spots.slotCount();
+    selfWidth_ = static_cast<std::size_t>(SpotRows::mostBins(slots_));
+    reach_ = SpotRows::fewSlots - 1;
     for (int s = spectra_.first; s + 1 < spectra_.last; ++s)
         for (int row = spots.rows().first; row < spots.rows().last; ++row) {
             const IndexRange a = spots.active(s, row);
@@ -935,13 +996,14 @@ void PairSums::start(const SpotRows& spots) {
             if (!a.empty() && !b.empty()) reach_ = std::max({reach_, b.last - 1 - a.first, a.last - 1 - b.first});
         }
     const std::size_t count = static_cast<std::size_t>(spectra_.count()) * static_cast<std::size_t>(bins_.count());
-    self_.assign(count * SpotRows::binSlots, 0.0);
+    self_.assign(count * selfWidth_, 0.0);
     next_.assign(count * stride(), 0.0);
     second_.assign(count, 0.0);
     y_.assign(count, 0.0);
     fluxweight_.assign(count, 0.0);
     unmasked_.assign(count, 0.0);
-    running_.assign(static_cast<std::size_t>(spectra_.count()), Running{});
+    const std::size_t needed = static_cast<std::size_t>(spectra_.count()) * runningSize(slots_);
+    std::fill_n(running_.require(needed), needed, 0.0);
     nextRow_ = spots.rows().first;
 }
 

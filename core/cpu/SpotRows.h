@@ -12,29 +12,37 @@ namespace patchlight {
 
 /// The spots of a rectangle of spectra x bins, laid out by CCD row.
 ///
-/// On a CCD row at most `binSlots` = 8 consecutive bins of one spectrum have light (a spot is 11 rows high, bins are 1.4 rows apart), so a row
-/// of a spectrum is a small dense matrix: columns of the CCD x slots, slot = bin mod 8. Normal matrix, model and chi2pix are sums over
-/// these rows.
+/// On a CCD row only a few consecutive bins of one spectrum have light (a spot is 11 rows high; bins of 0.8 Angstrom are 1.4 rows apart and
+/// at most 8 on a row in DESI's r camera, 1.3 rows and 10 in b and z), so a row of a spectrum is a small dense matrix: columns of the
+/// CCD x slots, slot = bin mod slotCount(). Normal matrix, model and chi2pix are sums over these rows.
 class SpotRows {
 public:
-    static constexpr int binSlots = 8;
+    static constexpr int fewSlots = 8;
+    static constexpr int manySlots = 16;
+    /// Most bins on a row that rows of `slots` slots are used for: beyond 12 the solvers' bands are too narrow.
+    [[nodiscard]] static constexpr int mostBins(int slotCount) { return slotCount == fewSlots ? fewSlots : 12; }
+    /// What suits spots of which at most `bins` are on a row (mostBinsOnRow()). The results' roundings depend on it, so it is chosen for a
+    /// bundle, not for a batch.
+    [[nodiscard]] static constexpr int slotsFor(int bins) { return bins <= fewSlots ? fewSlots : manySlots; }
 
-    /// Where the spots lie. @return false where the layout does not fit: more than 8 bins on a row, or traces that turn back
+    /// Where the spots lie. @param slotCount fewSlots or manySlots
+    /// @return false where the layout does not fit: more than mostBins(slotCount) bins on a row, or traces that turn back
     [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                              int ccdRows) {
-        return locate(psf, grid, spectra, bins, IndexRange{0, ccdRows});
+                              int ccdRows, int slotCount) {
+        return locate(psf, grid, spectra, bins, IndexRange{0, ccdRows}, slotCount);
     }
     /// The same for some of the CCD's rows: what lies on others is left out.
     [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                              IndexRange ccdRows);
+                              IndexRange ccdRows, int slotCount);
+    [[nodiscard]] int slotCount() const { return slots_; }
     /// Evaluates the spots; call after locate().
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
 
     // The same a few bins at a time, so that what is made can be used while it is in the cache: startEvaluation(), then evaluate() for
-    // group = firstGroup(), firstGroup() + binSlots, ... < bins().last.
+    // group = firstGroup(), firstGroup() + slotCount(), ... < bins().last.
     void startEvaluation();
-    [[nodiscard]] int firstGroup() const { return corners_.bins.first / binSlots * binSlots; }
-    /// Evaluates the spots of bins [group, group + binSlots) of all spectra.
+    [[nodiscard]] int firstGroup() const { return corners_.bins.first / slots_ * slots_; }
+    /// Evaluates the spots of bins [group, group + slotCount()) of all spectra.
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group);
     /// CCD rows before this one are complete once `group` has been evaluated.
     [[nodiscard]] int rowsReady(int group) const;
@@ -48,7 +56,7 @@ public:
     [[nodiscard]] int stampX() const { return stampX_; }
     [[nodiscard]] int stampY() const { return stampY_; }
 
-    /// Values [width][binSlots] of a spectrum on a CCD row; zero in slots without light.
+    /// Values [width][slotCount()] of a spectrum on a CCD row; zero in slots without light.
     [[nodiscard]] const double* row(int spectrum, int ccdRow) const {
         return values_.data() + rowIndex(spectrum, ccdRow) * rowStride();
     }
@@ -70,12 +78,14 @@ public:
         const int y = cornerY(spectrum, bin);
         return x < nx && y < ny && x + stampX_ > 0 && y + stampY_ > 0;
     }
-    /// sum over columns of weight[c] A_s[c][a] A_t[c][b] on a row, for the columns that spectra s and t both have: product [8][8].
+    /// sum over columns of weight[c] A_s[c][a] A_t[c][b] on a row, for the columns that spectra s and t both have: product
+    /// [slotCount()][slotCount()]; for s = t only what selfProduct() reads is made.
     /// @param weight [width], columns of spectrum s
     void rowProducts(const double* weight, int s, int t, int ccdRow, double* product) const;
-    /// model[c] += sum over slots of A[c][slot] flux[slot]. @param flux [8], aligned; model [width]
+    /// model[c] += sum over slots of A[c][slot] flux[slot]. @param flux [slotCount()], aligned; model [width]
     void addModelRow(int spectrum, int ccdRow, const double* flux, double* model) const;
-    /// sum[slot] += A^T chi2, sum[8 + slot] += A^T counted. @param chi2, counted [width]; sum [2][8], aligned
+    /// sum[slot] += A^T chi2, sum[slotCount() + slot] += A^T counted. @param chi2, counted [width];
+    /// sum [2][slotCount()], aligned
     void addChi2Row(int spectrum, int ccdRow, const double* chi2, const double* counted, double* sum) const;
 
     // For the kernels that fill this object.
@@ -84,9 +94,11 @@ public:
                static_cast<std::size_t>(ccdRow - rows_.first);
     }
     [[nodiscard]] int& touched(int spectrum, int part) {
-        return touched_[static_cast<std::size_t>((spectrum - corners_.spectra.first) * binSlots + part)];
+        return touched_[static_cast<std::size_t>((spectrum - corners_.spectra.first) * manySlots + part)];
     }
-    [[nodiscard]] std::size_t rowStride() const { return static_cast<std::size_t>(width_) * binSlots; }
+    [[nodiscard]] std::size_t rowStride() const {
+        return static_cast<std::size_t>(width_) * static_cast<std::size_t>(slots_);
+    }
     [[nodiscard]] const double* traceX(int spectrum, int bin) const {
         return x_.data() + corners_.index(spectrum, bin);
     }
@@ -99,6 +111,7 @@ public:
 private:
     SpotCorners corners_;
     IndexRange rows_;
+    int slots_ = fewSlots;
     int width_ = 0;
     int stampX_ = 0;
     int stampY_ = 0;
@@ -106,9 +119,14 @@ private:
     std::vector<double> sums_;       ///< [spectra][bins]
     std::vector<int> origin_;        ///< [spectra][rows]
     std::vector<IndexRange> active_; ///< [spectra][rows]
-    std::vector<int> touched_;       ///< [spectra][binSlots]
-    AlignedBuffer values_;           ///< [spectra][rows][width][binSlots]
+    std::vector<int> touched_;       ///< [spectra][manySlots]
+    AlignedBuffer values_;           ///< [spectra][rows][width][slots]
 };
+
+/// Element (a, b) of a spectrum's products with itself, [slots][slots], of which blocks of eight slots below the diagonal are not made.
+[[nodiscard]] inline double selfProduct(const double* product, int a, int b, int slotCount) {
+    return a / SpotRows::fewSlots > b / SpotRows::fewSlots ? product[b * slotCount + a] : product[a * slotCount + b];
+}
 
 /// Sums over pixels that patches share: overlaps of spots with themselves and their neighbours, and the right-hand sides, each over the
 /// whole CCD (patches subtract what lies outside their window).
@@ -122,9 +140,9 @@ public:
 
     /// Largest distance in bins at which spots of neighbouring spectra share a row.
     [[nodiscard]] int reach() const { return reach_; }
-    /// sum A_b w A_{b + d}, d = 0 .. 7, of one spectrum.
+    /// sum A_b w A_{b + d}, d = 0 .. selfWidth() - 1, of one spectrum.
     [[nodiscard]] const double* self(int spectrum, int bin) const {
-        return self_.data() + index(spectrum, bin) * SpotRows::binSlots;
+        return self_.data() + index(spectrum, bin) * selfWidth_;
     }
     /// sum A_{s, b} w A_{s + 1, b + d}, d = -reach .. reach, at [d + reach].
     [[nodiscard]] const double* next(int spectrum, int bin) const {
@@ -136,29 +154,34 @@ public:
     [[nodiscard]] double fluxweight(int spectrum, int bin) const { return fluxweight_[index(spectrum, bin)]; }
     /// Share of the spot's light on unmasked pixels of the CCD.
     [[nodiscard]] double unmasked(int spectrum, int bin) const { return unmasked_[index(spectrum, bin)]; }
+    /// SpotRows::mostBins().
+    [[nodiscard]] std::size_t selfWidth() const { return selfWidth_; }
     [[nodiscard]] std::size_t stride() const { return static_cast<std::size_t>(2 * reach_ + 1); }
     [[nodiscard]] std::size_t index(int spectrum, int bin) const {
         return static_cast<std::size_t>(spectrum - spectra_.first) * static_cast<std::size_t>(bins_.count()) +
                static_cast<std::size_t>(bin - bins_.first);
     }
 
-    /// Products of slots that are being summed, for one spectrum: with itself, with the next one and with the one after.
-    struct Running {
-        alignas(64) double product[3][SpotRows::binSlots * SpotRows::binSlots] = {};
-        alignas(64) double y[SpotRows::binSlots] = {};
-        alignas(64) double fluxweight[SpotRows::binSlots] = {};
-        alignas(64) double unmasked[SpotRows::binSlots] = {};
-    };
+    /// Sums that are being made of one spectrum, by slot: y, fluxweight, unmasked [slots] each, then products [slots][slots] with itself,
+    /// with the next spectrum and with the one after.
+    [[nodiscard]] double* running(int spectrum) {
+        return running_.data() + static_cast<std::size_t>(spectrum - spectra_.first) * runningSize(slots_);
+    }
+    [[nodiscard]] static constexpr std::size_t runningSize(int slotCount) {
+        return static_cast<std::size_t>(3 * slotCount * (1 + slotCount));
+    }
 
     // Filled by the kernels.
-    std::vector<Running> running_;
     std::vector<double> self_, next_, second_, y_, fluxweight_, unmasked_;
     std::vector<double> pixelWork_;
 
 private:
     IndexRange spectra_;
     IndexRange bins_;
+    AlignedBuffer running_;
+    int slots_ = 0;
     int reach_ = 0;
+    std::size_t selfWidth_ = 0;
     int nextRow_ = 0; ///< first row that is not in the sums yet
 };
 

@@ -23,16 +23,33 @@ inline constexpr double maskedShare = 1e-6;
     return kappa <= 2000.0 ? 1e-10 : 1e-12;
 }
 
+/// Signal to noise ratio of a bin whose light, its own and what comes over from neighbours, enters relativeFluxError(). A line shares the error of
+/// Q's row; a neighbour's errors come over with its light. @param rowSum of Q; xflux deconvolved fluxes
+[[nodiscard]] PATCHLIGHT_HOST_DEVICE inline double lightInDoubt(double rowSum, double xflux, double before,
+                                                                double after) {
+    const double own = 0.5 * (xflux < 0 ? -xflux : xflux);
+    const double left = before < 0 ? -before : before;
+    const double right = after < 0 ? -after : after;
+    const double beside = left > right ? left : right;
+    return rowSum * (own > beside ? own : beside);
+}
+
+/// Error of the flux, in sigma, over the relative error of Q: the noise of xflux grows with sqrt(kappa), and so does what an error of Q makes of
+/// it; then what light adds. The factors are the largest that were measured (docs/method.md, "The fast path").
+/// @param root sqrt(kappa); @param light largest lightInDoubt()
+[[nodiscard]] PATCHLIGHT_HOST_DEVICE constexpr double relativeFluxError(double root, double light) {
+    return 4.0 * root + light;
+}
+
 /// PatchStatus bits that say why a spectrum whose Q is wrong by `error`, relative to its norm, may not be kept; 0: it may
 /// (docs/method.md, "The fast path").
-/// @param contrast what the relative error of ivar is worse by in the darkest bin, where pixels are masked; @param snr largest signal to
-/// noise ratio of a bin, with its neighbours' signal
+/// @param contrast what the relative error of ivar is worse by in the darkest bin, where pixels are masked; @param flux relativeFluxError()
 [[nodiscard]] PATCHLIGHT_HOST_DEVICE inline std::uint32_t refusal(const ErrorBounds& bounds, double error,
-                                                                  double contrast, double snr) {
+                                                                  double contrast, double flux) {
     std::uint32_t why = 0;
     if (!(error <= bounds.resolution && error * contrast <= bounds.ivar))
         why |= static_cast<std::uint32_t>(PatchStatus::Leaking);
-    if (!(error * snr <= bounds.flux)) why |= static_cast<std::uint32_t>(PatchStatus::Bright);
+    if (!(error * flux <= bounds.flux)) why |= static_cast<std::uint32_t>(PatchStatus::Bright);
     return why;
 }
 

@@ -3,9 +3,11 @@
 #include "core/base/Error.h"
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Psf.h"
+#include "core/psf/Traces.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 
 #include <fmt/format.h>
@@ -85,6 +87,7 @@ Plan makePlan(const Psf& psf, const ExtractionOptions& options, double barycentr
         for (const int size : splitBundle(last - first, options.nsubbundles)) {
             Subbundle sub;
             sub.bundle = bundle;
+            sub.whole = {first, last};
             sub.core = {start, start + size};
             sub.padded = {std::max(first, start - 1), std::min(last, start + size + 1)};
             // The seamless method solves a bundle as a whole, whatever was asked for.
@@ -117,6 +120,27 @@ Patch Plan::patchAt(int spectrum, int core) const {
         if (subbundles[i].core.contains(spectrum)) return patch(static_cast<int>(i), core / grid.nwavestep);
     throw UsageError(
         fmt::format("spectrum {} is not among those to extract, {} to {}", spectrum, specmin, specmin + nspec - 1));
+}
+
+int mostBinsOnRow(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, int ny) {
+    const std::size_t bins = static_cast<std::size_t>(grid.nbins());
+    std::vector<double> wavelength(bins);
+    for (std::size_t i = 0; i < bins; ++i) wavelength[i] = grid.wavelength(static_cast<int>(i));
+    std::vector<double> y(bins);
+    std::vector<int> corner(bins);
+    const int height = psf.stampY();
+    std::size_t most = 0;
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        legendreSums(psf.coeffY + static_cast<std::ptrdiff_t>(s) * psf.ncoeffY, psf.ncoeffY, psf.domainY, 1, wavelength,
+                     y.data());
+        for (std::size_t i = 0; i < bins; ++i) corner[i] = spotCorner(psf.type, y[i], psf.hsizeY);
+        std::size_t low = 0; // first bin that reaches up to the corner of bin `i`
+        for (std::size_t i = 0; i < bins; ++i) {
+            while (low < i && corner[low] + height <= corner[i]) ++low;
+            if (corner[i] < ny && corner[i] + height > 0) most = std::max(most, i - low + 1);
+        }
+    }
+    return static_cast<int>(most);
 }
 
 std::vector<Batch> makeBatches(const Plan& plan, int steps) {

@@ -56,6 +56,7 @@ private:
 /// Spectra extracted together: a part of a bundle, and one more spectrum on each side except at the bundle's edge.
 struct Subbundle {
     int bundle = 0;    ///< physical bundle: spectrum / bundlesize
+    IndexRange whole;  ///< all spectra of that bundle
     IndexRange core;   ///< spectra kept
     IndexRange padded; ///< spectra extracted
 };
@@ -111,6 +112,9 @@ struct Plan {
 /// Cuts `count` spectra into `parts` as equal as can be, the smaller ones not at the edges where possible: sizes in order.
 /// parts > count gives `count` parts of one.
 [[nodiscard]] std::vector<int> splitBundle(int count, int parts);
+
+/// Most bins that one of the spectra has light of on one row of a CCD of ny rows.
+[[nodiscard]] int mostBinsOnRow(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, int ny);
 
 /// Cuts the plan into batches of at most `steps` wavelength steps.
 [[nodiscard]] std::vector<Batch> makeBatches(const Plan& plan, int steps);

@@ -6,6 +6,7 @@
 #include "gpu/kernels/Gather.h"
 #include "gpu/kernels/Model.h"
 #include "gpu/kernels/Quality.h"
+#include "gpu/kernels/Residual.h"
 #include "gpu/kernels/Roots.h"
 #include "gpu/kernels/Spots.h"
 #include "gpu/kernels/Sums.h"
@@ -15,10 +16,9 @@
 namespace patchlight::gpu {
 
 /// A kernel that works in teams (blocks): blocks(), threads(), sharedDoubles() and a body for each block.
-using TeamKernel =
-    std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, EliminateKernel<16>, EliminateKernel<24>,
-                 DenseKernel, DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel, ModelKernel>;
+using TeamKernel = std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, ResidualKernel, DenseKernel,
+                                DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel, ModelKernel>;
 /// A kernel that works in groups of lanes, each with a piece of work memory: groups() and a body for each.
-using GroupKernel = std::variant<RootsKernel<12>, RootsKernel<16>, RootsKernel<24>>;
+using GroupKernel = std::variant<RootsKernel<12>>;
 
 } // namespace patchlight::gpu

@@ -10,7 +10,7 @@
 namespace patchlight::gpu {
 
 /// Widest band of the ladder; arrays of bands have room for it.
-inline constexpr int widestBand = 24;
+inline constexpr int widestBand = 12;
 /// Rungs of the ladder of condition numbers, and the most poles of one: lane 0 of a group solves for xflux, the others prove a bound.
 inline constexpr int mostRungs = 15;
 inline constexpr int mostPoles = 64;
@@ -109,6 +109,7 @@ struct BatchView {
 
     // Results of a rung: [patches][maxSpec][maxWave].
     double* x = nullptr;
+    double* residual = nullptr; ///< y - A x
     double* rowSum = nullptr;
     double* qx = nullptr;
     double* q = nullptr;         ///< [..][ndiag + 1]

@@ -60,12 +60,7 @@ struct FinishKernel {
             state.condition = larger(state.condition, verdict[4 * c + 3]);
         }
         state.open = left > 0 ? 1 : 0;
-        if (full) {
-            state.climbed &= ~static_cast<std::uint32_t>(PatchStatus::WideBand);
-            state.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
-        } else if (left > 0) {
-            state.climbed |= static_cast<std::uint32_t>(PatchStatus::WideBand);
-        }
+        if (full || left > 0) state.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
     }
 
 private:
@@ -76,16 +71,13 @@ private:
         if (s + 2 < task.nspec) second = b.second[spot];
         if (s >= 2) second = larger(second, b.second[b.spot(task.spectrum + s - 2, task.bin + i)]);
         const double rowSum = std::abs(b.rowSum[at]);
-        // A bright neighbour's errors come over with its light.
-        double flux = 1.2 * std::abs(b.x[at]);
-        if (s > 0) flux = larger(flux, std::abs(b.x[b.flat(patch, s - 1, i)]));
-        if (s + 1 < task.nspec) flux = larger(flux, std::abs(b.x[b.flat(patch, s + 1, i)]));
         double contrast = 1.0;
         if (b.spotSum[spot] - b.unmasked[spot] > maskedShare && i >= task.coreBin && i < task.coreBinEnd &&
             b.patchWeight[at] != 0.0)
             contrast = larger(2.0, std::sqrt(b.largest[b.spectrumOf(patch, s)]) / rowSum);
         out[0] = second;
-        out[1] = flux * rowSum;
+        out[1] = lightInDoubt(rowSum, b.x[at], s > 0 ? b.x[b.flat(patch, s - 1, i)] : 0.0,
+                              s + 1 < task.nspec ? b.x[b.flat(patch, s + 1, i)] : 0.0);
         out[2] = contrast;
     }
 
@@ -111,24 +103,23 @@ private:
         }
         if (!(condition > 0.0)) {
             out[0] = static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
-            out[1] = 1.0;
-            out[3] = HUGE_VAL;
             return;
         }
         double second = 0.0;
-        double snr = 0.0;
+        double light = 0.0;
         double contrast = 1.0;
         for (int i = 0; i < task.nwave; ++i) {
             const double* one = perBin + 3 * (c * task.nwave + i);
             second = larger(second, one[0]);
-            snr = larger(snr, one[1]);
+            light = larger(light, one[1]);
             contrast = larger(contrast, one[2]);
         }
         const double root = std::sqrt(condition);
         const double error = root * b.relativeLeak[at] + root * second / largest + inverseSquareRootError(condition);
-        out[0] = static_cast<double>(refusal(b.bounds, error, contrast, snr));
+        const double flux = relativeFluxError(root, light);
+        out[0] = static_cast<double>(refusal(b.bounds, error, contrast, flux));
         // No band has second neighbours.
-        if (refusal(b.bounds, root * second / largest, contrast, snr) != 0) out[1] = 1.0;
+        if (refusal(b.bounds, root * second / largest, contrast, flux) != 0) out[1] = 1.0;
         if (out[0] == 0.0) {
             out[2] = error;
             out[3] = condition;

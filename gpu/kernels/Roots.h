@@ -16,6 +16,8 @@ namespace patchlight::gpu {
 template <int W> struct RootsKernel {
     static constexpr const char* name = "gpu roots";
     BatchView b;
+    /// false: x alone, from the right-hand sides that the elimination left; true: x once more, from its residual (ResidualKernel), and Q.
+    bool again = false;
 
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE int groups() const { return b.patches * b.maxSpec; }
     /// Doubles of work that a group needs.
@@ -55,9 +57,10 @@ template <int W> struct RootsKernel {
                 schur[item] = value;
             }
             for (int i = lane; i < n; i += groupLanes)
-                side[i] = b.side[0][first + static_cast<std::size_t>(i)] +
-                          b.side[1][first + static_cast<std::size_t>(i)] -
-                          b.patchY[first + static_cast<std::size_t>(i)];
+                side[i] = again ? b.residual[first + static_cast<std::size_t>(i)]
+                                : b.side[0][first + static_cast<std::size_t>(i)] +
+                                      b.side[1][first + static_cast<std::size_t>(i)] -
+                                      b.patchY[first + static_cast<std::size_t>(i)];
         });
         group.sync();
 
@@ -81,13 +84,15 @@ template <int W> struct RootsKernel {
             return most;
         }));
 
-        const bool wanted = s >= task.core && s < task.core + task.ncore && b.accepted[b.spectrumOf(patch, s)] == 0;
+        const bool wanted =
+            again && s >= task.core && s < task.core + task.ncore && b.accepted[b.spectrumOf(patch, s)] == 0;
         const Value shift = group.make([&](int lane) {
             return wanted && lane > 0 && lane <= ladder.rungs ? -largest / ladder.kappa[lane - 1] : 0.0;
         });
         const Value lowest = factorise<false>(group, schur, shift, n, side, rows);
         solveBack(group, rows, n, b.x + first);
         group.sync();
+        if (!again) return;
 
         const int proved = group.firstPositive(group.make(lowest, [&](int lane, double pivot) {
             return lane > 0 && lane <= ladder.rungs && pivot > 0.0 ? 1.0 : 0.0;
@@ -195,7 +200,7 @@ private:
         return lowest;
     }
 
-    /// x = U^-1 of the second right-hand side, of lane 0.
+    /// x = U^-1 of the second right-hand side, of lane 0; the second time it is added to x.
     template <class Group>
     PATCHLIGHT_HOST_DEVICE void solveBack(const Group& group, const double* rows, int n, double* x) const {
         group.lanes([&](int lane) {
@@ -210,7 +215,7 @@ private:
                 PATCHLIGHT_KERNEL_UNROLL
                 for (int m = W - 1; m >= 1; --m) after[m] = after[m - 1];
                 after[0] = sum;
-                x[i] = sum;
+                x[i] = again ? x[i] + sum : sum;
             }
         });
     }

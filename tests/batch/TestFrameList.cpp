@@ -165,7 +165,8 @@ void TestFrameList::partsCoverAllSpectraOnce() {
                     for (int sub = 0; sub < 5; ++sub) {
                         const int first = bundle * 25 + sub * 5;
                         if (first + 5 <= specmin || first >= specmin + nspec) continue;
-                        plan.subbundles.push_back({bundle, {first, first + 5}, {first, first + 5}});
+                        plan.subbundles.push_back(
+                            {bundle, {bundle * 25, (bundle + 1) * 25}, {first, first + 5}, {first, first + 5}});
                     }
                 int next = specmin;
                 int used = 0;

@@ -190,9 +190,10 @@ private slots:
     void anyOptionsAgreeWithTheExactPath_data() {
         QTest::addColumn<QString>("change");
         for (const char* change :
-             {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "nwavestep 1000", "no padding", "wide padding",
-              "regularize", "psferr", "tail", "pixpad 0.3", "pixpad 1", "reconvolved", "barycentric", "one wavelength",
-              "one fiber", "stamp 3 x 3", "stamp 9 x 7", "coarse grid", "one bundle of ten"})
+             {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "nwavestep 1000", "no padding",
+              "wide padding",  "regularize",    "psferr",      "tail",           "pixpad 0.3",
+              "pixpad 1",      "reconvolved",   "barycentric", "one wavelength", "one fiber",
+              "stamp 3 x 3",   "stamp 9 x 9",   "coarse grid", "fine grid",      "one bundle of ten"})
             QTest::newRow(change) << change;
     }
     void anyOptionsAgreeWithTheExactPath() {
@@ -211,6 +212,7 @@ private slots:
         if (change == "barycentric") factor = 1.0001;
         if (change == "one wavelength") options.wavelength = WavelengthRange{6690, 6690, 0.8};
         if (change == "coarse grid") options.wavelength->dw = 1.3;
+        if (change == "fine grid") options.wavelength->dw = 0.7;
         if (change == "one bundle of ten") options.bundlesize = 10;
         if (change == "one fiber") {
             options.specmin = 3;
@@ -221,10 +223,10 @@ private slots:
             t.psf.pack();
         }
         if (change == "stamp 3 x 3") t.psf.hsizeX = t.psf.hsizeY = 3;
-        if (change == "tail" || change == "stamp 9 x 7") options.nwavestep = 60; // dense algebra: fewer patches
-        if (change == "stamp 9 x 7") {
+        if (change == "tail" || change == "stamp 9 x 9") options.nwavestep = 60; // dense algebra: fewer patches
+        if (change == "stamp 9 x 9") {
             t.psf.hsizeX = 9;
-            t.psf.hsizeY = 7; // more than eight bins on a row: patches with context, exactly
+            t.psf.hsizeY = 9; // more than twelve bins on a row: patches with context, exactly
         }
         t.psf.pack();
         const Plan plan = makePlan(t.psf, options, factor);
@@ -234,7 +236,7 @@ private slots:
         const Differences d = differences(want, got);
         qInfo("flux %.1e xflux %.1e ivar %.1e resolution %.1e model %.1e", d.flux, d.xflux, d.ivar, d.resolution,
               d.modelFlux);
-        QCOMPARE(count(got.reports, PatchStatus::Layout), change == "stamp 9 x 7" ? plan.patchCount() : 0);
+        QCOMPARE(count(got.reports, PatchStatus::Layout), change == "stamp 9 x 9" ? plan.patchCount() : 0);
         if (change == "tail") QVERIFY(count(got.reports, PatchStatus::Exact) > plan.patchCount() / 2);
         QVERIFY2(d.flux <= 1e-6, number(d.flux));
         QVERIFY2(d.ivar <= 1e-8, number(d.ivar));

@@ -22,6 +22,12 @@ WavelengthGrid makeGrid(const WavelengthRange& range) {
     return grid;
 }
 
+/// Bins near enough for what the slots are for: with 8 and with more than 8 on a row.
+WavelengthRange rangeFor(WavelengthRange range, int rowSlots) {
+    range.dw = rowSlots == SpotRows::fewSlots ? 0.8 : 0.7;
+    return range;
+}
+
 } // namespace
 
 class TestSpotRows : public QObject {
@@ -32,13 +38,17 @@ private slots:
     void rowsHoldTheSpots_data() {
         QTest::addColumn<QString>("kind");
         QTest::addColumn<int>("firstBin");
+        QTest::addColumn<int>("rowSlots");
         for (const QString kind : {"plain", "tail", "two cores", "no light"})
             for (const int first : {0, 3, 8, 13})
-                QTest::newRow(qPrintable(QString("%1 from bin %2").arg(kind).arg(first))) << kind << first;
+                for (const int many : {SpotRows::fewSlots, SpotRows::manySlots})
+                    QTest::newRow(qPrintable(QString("%1 from bin %2, %3 slots").arg(kind).arg(first).arg(many)))
+                        << kind << first << many;
     }
     void rowsHoldTheSpots() {
         QFETCH(QString, kind);
         QFETCH(int, firstBin);
+        QFETCH(int, rowSlots);
         auto t = test::smallExposure();
         if (kind == "tail")
             for (double& amplitude : t.psf.series.at("TAILAMP").coeff) amplitude += 0.01;
@@ -62,12 +72,14 @@ private slots:
                     for (int n = 0; n < series.ncoeff; ++n)
                         series.coeff[static_cast<std::size_t>(1 * series.ncoeff + n)] = 0;
         t.psf.pack();
-        const WavelengthGrid grid = makeGrid(t.range);
+        const WavelengthGrid grid = makeGrid(rangeFor(t.range, rowSlots));
         const PsfView psf = t.psf.view();
         const IndexRange spectra{0, 5};
+        // Stamps of two cores are a row lower.
+        if (kind != "two cores") QCOMPARE(SpotRows::slotsFor(mostBinsOnRow(psf, grid, spectra, t.pixels.ny)), rowSlots);
         const IndexRange bins{firstBin, grid.nbins() - 5};
         SpotRows rows;
-        QVERIFY(rows.locate(psf, grid, spectra, bins, t.pixels.ny));
+        QVERIFY(rows.locate(psf, grid, spectra, bins, t.pixels.ny, rowSlots));
         rows.evaluate(psf, grid, true);
 
         std::vector<double> stamp(static_cast<std::size_t>(psf.stampX() * psf.stampY()));
@@ -88,7 +100,7 @@ private slots:
                     for (int ix = 0; ix < psf.stampX(); ++ix) {
                         const int c = cx + ix - rows.columnOrigin(s, y);
                         QVERIFY(c >= 0 && c < rows.width());
-                        const double got = rows.row(s, y)[c * SpotRows::binSlots + bin % SpotRows::binSlots];
+                        const double got = rows.row(s, y)[c * rowSlots + bin % rowSlots];
                         worst =
                             std::max(worst, std::abs(got - stamp[static_cast<std::size_t>(iy * psf.stampX() + ix)]));
                         light += got;
@@ -101,20 +113,26 @@ private slots:
         double all = 0;
         for (int s = spectra.first; s < spectra.last; ++s)
             for (int y = rows.rows().first; y < rows.rows().last; ++y)
-                for (int i = 0; i < rows.width() * SpotRows::binSlots; ++i) all += rows.row(s, y)[i];
+                for (int i = 0; i < rows.width() * rowSlots; ++i) all += rows.row(s, y)[i];
         QVERIFY(std::abs(all - light) < 1e-9 * light);
     }
 
     /// Sums over pixels of pairs of spots, against a plain loop over the image.
+    void sumsOfPairsAreSumsOverPixels_data() {
+        QTest::addColumn<int>("rowSlots");
+        QTest::newRow("8 slots") << SpotRows::fewSlots;
+        QTest::newRow("16 slots") << SpotRows::manySlots;
+    }
     void sumsOfPairsAreSumsOverPixels() {
+        QFETCH(int, rowSlots);
         auto t = test::smallExposure();
         test::maskPixels(t.pixels, 20, 24, 60, 70);
-        const WavelengthGrid grid = makeGrid(t.range);
+        const WavelengthGrid grid = makeGrid(rangeFor(t.range, rowSlots));
         const PsfView psf = t.psf.view();
         const IndexRange spectra{0, 5};
         const IndexRange bins{5, 70};
         SpotRows rows;
-        QVERIFY(rows.locate(psf, grid, spectra, bins, t.pixels.ny));
+        QVERIFY(rows.locate(psf, grid, spectra, bins, t.pixels.ny, rowSlots));
         rows.evaluate(psf, grid, true);
         PairSums sums;
         sums.accumulate(rows, t.pixels.view());
@@ -155,7 +173,7 @@ private slots:
         double secondWorst = 0;
         for (int s = 0; s < 5; ++s) {
             for (int bin = bins.first; bin < bins.last; ++bin) {
-                for (int d = 0; d < 8 && bin + d < bins.last; ++d)
+                for (int d = 0; d < static_cast<int>(sums.selfWidth()) && bin + d < bins.last; ++d)
                     worst = std::max(worst, std::abs(sums.self(s, bin)[d] - product(s, bin, s, bin + d)));
                 if (s < 4)
                     for (int d = -sums.reach(); d <= sums.reach(); ++d)
@@ -198,12 +216,16 @@ private slots:
         auto t = test::smallExposure();
         WavelengthGrid grid = makeGrid(t.range);
         SpotRows rows;
-        grid.dw = 0.3; // three times as many bins on a row
-        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny));
+        QVERIFY(rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::fewSlots));
+        grid.dw = 0.7; // more than eight bins on a row
+        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::fewSlots));
+        QVERIFY(rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::manySlots));
+        grid.dw = 0.4; // more than twelve
+        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::manySlots));
         grid.dw = 25.0; // spots far apart
-        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny));
+        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::fewSlots));
         grid.dw = -0.8; // wavelengths that run downwards
-        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny));
+        QVERIFY(!rows.locate(t.psf.view(), grid, {0, 5}, {0, 40}, t.pixels.ny, SpotRows::fewSlots));
     }
 };
 

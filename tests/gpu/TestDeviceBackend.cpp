@@ -328,7 +328,7 @@ private slots:
             after = record.start + record.duration;
         }
         QCOMPARE(options.counts->batches.load(), 2L);
-        QCOMPARE(onStream, 2 * (2 + 3 + 3 * 3 + 3 + 2)); // copies, sums, three rungs, quality
+        QCOMPARE(onStream, 2 * (2 + 3 + 5 + 3 + 2)); // copies, sums, bands, full blocks, quality
         std::ostringstream trace;
         timeline.writeChromeTrace(trace, "test");
         QVERIFY(trace.str().find("GPU stream") != std::string::npos);
