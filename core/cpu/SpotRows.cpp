@@ -39,15 +39,12 @@ struct ScaledErfc {
             const long double q = std::cos(std::numbers::pi_v<long double> * (k + 0.5L) / nodes);
             const long double t = centre * (1 + q) / (1 - q);
             long double scaled = 0;
-            if (t < 60.0L) {
+            if (t < 3.0L) {
                 scaled = std::exp(t * t) * std::erfc(t);
-            } else { // asymptotic series, DLMF 7.12.1
-                long double term = 1;
-                for (int n = 0; n < 8; ++n) {
-                    scaled += term;
-                    term *= -(2 * n + 1) / (2 * t * t);
-                }
-                scaled /= t * std::sqrt(std::numbers::pi_v<long double>);
+            } else { // continued fraction, DLMF 7.9.1; exp(t^2) would leave the range of double, which is all that some machines have
+                long double fraction = t;
+                for (int n = 120; n > 0; --n) fraction = t + 0.5L * n / fraction;
+                scaled = 1 / (fraction * std::sqrt(std::numbers::pi_v<long double>));
             }
             value[static_cast<std::size_t>(k)] = (1 + 2 * t) * scaled;
         }
