@@ -273,6 +273,12 @@ private slots:
         panel.open(json, true);
         QTRY_COMPARE_WITH_TIMEOUT(opened.size(), 1, 5000);
         QCOMPARE(panel.tabs().currentIndex(), 2);
+        // Opened as any other file, it is known for what it is.
+        QVERIFY(TimingPanel::isTrace(json));
+        QVERIFY(!TimingPanel::isTrace(home_.filePath("out.csv")));
+        panel.setTrace(nullptr);
+        QVERIFY(window.openFiles({json}) != 0);
+        QTRY_VERIFY_WITH_TIMEOUT(panel.trace() != nullptr, 5000);
         // What cannot be read is said, and nothing changes.
         QFile bad(home_.filePath("bad.json"));
         QVERIFY(bad.open(QIODevice::WriteOnly));

@@ -310,10 +310,13 @@ void TimingPanel::setOther(std::shared_ptr<const Trace> other) {
         tabs_->setTabText(2, tr("Two runs: and %1").arg(QFileInfo(QString::fromStdString(other_->source)).fileName()));
 }
 
-bool TimingPanel::isTraceName(const QString& path) {
-    const QString name = path.toLower();
-    return name.endsWith(QLatin1String(".sqlite")) || name.endsWith(QLatin1String(".sqlite3")) ||
-           name.endsWith(QLatin1String(".db")) || name.endsWith(QLatin1String(".json"));
+bool TimingPanel::isTrace(const QString& path) {
+    QFile file(path);
+    if (!file.open(QIODevice::ReadOnly)) return false;
+    constexpr qint64 head = 4096; // bytes
+    const QByteArray begin = file.read(head);
+    return begin.startsWith("SQLite format 3") ||
+           (begin.trimmed().startsWith('{') && begin.contains("\"traceEvents\""));
 }
 
 Trace TimingPanel::readTrace(const QString& path) {

@@ -78,8 +78,8 @@ public:
     int open(const QString& path, bool asOther = false);
     /// Reads a trace file of either kind. @throws Error
     [[nodiscard]] static Trace readTrace(const QString& path);
-    /// True where a file's name says that it is a trace.
-    [[nodiscard]] static bool isTraceName(const QString& path);
+    /// True where a file begins as a trace does: an SQLite file, or JSON with "traceEvents".
+    [[nodiscard]] static bool isTrace(const QString& path);
     /// Writes Chrome trace JSON (.json) or the statistics (.csv). @returns the error; empty: done
     QString exportTo(const QString& path) const;
     [[nodiscard]] TimelineView& timeline() { return *timeline_; }

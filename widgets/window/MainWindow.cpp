@@ -692,8 +692,15 @@ void MainWindow::showPalette() {
 
 int MainWindow::openFiles(const QStringList& paths) {
     QStringList files;
+    int traceJob = 0;
     for (const QString& text : paths) {
         const FileArgument argument = parseFileArgument(text);
+        if (TimingPanel::isTrace(argument.path)) {
+            traceJob = timing_->open(argument.path);
+            dock(QStringLiteral("timing"))->show();
+            dock(QStringLiteral("timing"))->raise();
+            continue;
+        }
         files << argument.path;
         if (argument.hdu.isEmpty() && !argument.section) continue;
         whenOpened([this, argument] {
@@ -707,6 +714,7 @@ int MainWindow::openFiles(const QStringList& paths) {
         });
     }
     problemBar_->hide();
+    if (files.isEmpty() && traceJob != 0) return traceJob;
     const int job = controller_->open(files);
     auto* once = new QObject(this);
     connect(controller_, &ExtractionController::jobEnded, once, [this, once, job, files](int ended, JobState state) {
@@ -1068,7 +1076,7 @@ void MainWindow::dropEvent(QDropEvent* event) {
     QStringList paths;
     for (const QUrl& url : event->mimeData()->urls())
         if (url.isLocalFile()) paths << url.toLocalFile();
-    if (paths.size() == 1 && paths.front().endsWith(QStringLiteral(".json"))) {
+    if (paths.size() == 1 && paths.front().endsWith(QStringLiteral(".json")) && !TimingPanel::isTrace(paths.front())) {
         if (const QString problem = loadSession(paths.front()); !problem.isEmpty()) showProblem(problem);
     } else if (!paths.isEmpty()) {
         openFiles(paths);
