@@ -1,6 +1,7 @@
 #include "gpu/BatchGeometry.h"
 
 #include "core/psf/GaussHermite.h"
+#include "core/psf/Traces.h"
 
 #include <algorithm>
 #include <cstring>
@@ -32,6 +33,10 @@ bool BatchGeometry::locateSpots(const PsfView& psf, const Plan& plan, IndexRange
     y_.resize(count);
     corners_.x.resize(count);
     corners_.y.resize(count);
+    legendreSums(psf.coeffX + size(spectra.first) * size(psf.ncoeffX), psf.ncoeffX, psf.domainX, spectra.count(),
+                 wavelength_, x_.data());
+    legendreSums(psf.coeffY + size(spectra.first) * size(psf.ncoeffY), psf.ncoeffY, psf.domainY, spectra.count(),
+                 wavelength_, y_.data());
     int left = nx;
     int right = 0;
     int low = ny;
@@ -39,8 +44,6 @@ bool BatchGeometry::locateSpots(const PsfView& psf, const Plan& plan, IndexRange
     std::size_t at = 0;
     for (int s = spectra.first; s < spectra.last; ++s)
         for (int i = 0; i < nbins; ++i, ++at) {
-            x_[at] = traceX(psf, s, wavelength_[size(i)]);
-            y_[at] = traceY(psf, s, wavelength_[size(i)]);
             const int cx = spotCorner(psf.type, x_[at], psf.hsizeX);
             const int cy = spotCorner(psf.type, y_[at], psf.hsizeY);
             corners_.x[at] = cx;

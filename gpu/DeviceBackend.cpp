@@ -33,7 +33,7 @@ constexpr std::size_t alignment = 256;
 /// Shared memory that leaves room for several blocks on a multiprocessor.
 constexpr std::size_t comfortableShared = 48 << 10;
 /// Patches of a batch that are solved with full blocks on the device; the CPU solves the rest.
-constexpr int fullBlocksAtATime = 64;
+constexpr int fullBlocksAtATime = 256;
 
 /// Gives out pieces of one block of memory; without one it only counts.
 class Carver {

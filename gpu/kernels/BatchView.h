@@ -43,7 +43,7 @@ struct PatchState {
     std::uint32_t climbed = 0; ///< PatchStatus bits
     std::int32_t open = 1;     ///< a core spectrum is not accepted yet
     std::int32_t empty = 0;    ///< no unmasked pixel
-    std::int32_t failed = 0;   ///< a spectrum is beyond the ladder
+    std::int32_t failed = 0;   ///< second neighbours matter, which no rung has
     double error = 0;
     double condition = 0;
 };

@@ -36,7 +36,7 @@ struct FinishKernel {
         for (int item = team.rank(); item < task.ncore * n; item += team.size()) {
             const int s = task.core + item / n;
             const int i = item % n;
-            examine(patch, task, s, i, perBin + 3 * item);
+            if (!full && b.condition[b.spectrumOf(patch, s)] > 0.0) examine(patch, task, s, i, perBin + 3 * item);
         }
         team.sync();
         for (int c = team.rank(); c < task.ncore; c += team.size()) judge(patch, task, c, empty, perBin, verdict);
