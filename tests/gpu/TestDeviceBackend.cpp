@@ -210,12 +210,6 @@ private slots:
         for (std::size_t p = 0; p < wanted.size(); ++p) QVERIFY(std::abs(painted[p] - wanted[p]) <= 1e-6F * brightest);
         const Differences d = differences(want, got);
         qInfo("%s", qPrintable(d.text()));
-        if (change == "stamp 9 x 7" || change == "fine grid") {
-            // More than eight bins on a CCD row, where the CPU takes its exact path: within the bounds of what is left out.
-            QVERIFY2(d.flux <= 1e-6 && d.ivar <= 1e-8 && d.resolution <= 1e-8, qPrintable(d.text()));
-            QCOMPARE(d.masks, 0);
-            return;
-        }
         compare(d);
     }
 
