@@ -128,8 +128,7 @@ std::vector<PsfParameterValue> psfParameters(const Psf& psf, int spectrum, doubl
     for (const char* name : first)
         if (const auto found = psf.series.find(name); found != psf.series.end()) add(name, found->second);
     for (const auto& [name, series] : psf.series)
-        if (std::none_of(first.begin(), first.end(), [&](const char* known) { return name == known; }))
-            add(name, series);
+        if (std::find(first.begin(), first.end(), name) == first.end()) add(name, series);
     return out;
 }
 
