@@ -714,6 +714,13 @@ struct DenseKernels {
         }
     }
 
+    /// Calls body(row, number of rows) for rows [first, last), four at a time and then one by one; the number is a constant's type.
+    template <class Body> static HWY_INLINE void byFourRows(int first, int last, const Body& body) {
+        int i = first;
+        for (; i + 4 <= last; i += 4) body(i, std::integral_constant<int, 4>());
+        for (; i < last; ++i) body(i, std::integral_constant<int, 1>());
+    }
+
     /// p[first ..] = A v over rows and columns from `first` on, A's upper triangle.
     static void multiply(const double* a, int first, int n, const double* v, double* p) {
         const Tag d;
@@ -753,9 +760,7 @@ struct DenseKernels {
             PATCHLIGHT_UNROLL
             for (int r = 0; r < R; ++r) store(sum[r], p + at(i0 + r));
         };
-        int i = first;
-        for (; i + 4 <= n; i += 4) rows(i, std::integral_constant<int, 4>());
-        for (; i < n; ++i) rows(i, std::integral_constant<int, 1>());
+        byFourRows(first, n, rows);
     }
 
     /// A -= v w^T + w v^T over rows and columns from `first` on, A's upper triangle.
@@ -784,9 +789,7 @@ struct DenseKernels {
                 }
             }
         };
-        int i = first;
-        for (; i + 4 <= n; i += 4) rows(i, std::integral_constant<int, 4>());
-        for (; i < n; ++i) rows(i, std::integral_constant<int, 1>());
+        byFourRows(first, n, rows);
     }
 
     /// w = p - (tau/2) (v^T p) v, of which A -= v w^T + w v^T applies I - tau v v^T from both sides where p = tau A v.
@@ -876,9 +879,7 @@ struct DenseKernels {
                     }
                 }
             };
-            int i = 0;
-            for (; i + 4 <= k + 1; i += 4) above(i, std::integral_constant<int, 4>());
-            for (; i <= k; ++i) above(i, std::integral_constant<int, 1>());
+            byFourRows(0, k + 1, above);
             multiply(m, k + 1, n, v, work);
             reflectionSide(v, t, k + 1, n, work);
             subtractProducts(m, k + 1, n, v, work);
