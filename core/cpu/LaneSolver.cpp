@@ -13,55 +13,19 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "core/cpu/LaneBands-inl.h" // after foreach_target.h
+
 HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Tag = hn::CappedTag<double, 8>;
-using Vec = hn::Vec<Tag>;
-
-/// Columns that a forward substitution carries at once: as many accumulators as hide the latency of a multiply-add.
-inline constexpr int blockColumns = 8;
 /// Blocks of columns that a Gram matrix of `band` + 1 diagonals reaches back to, the present one included.
 constexpr int blocksBack(int band) { return (band + 1 + blockColumns - 1) / blockColumns + 1; }
 
-/// Banded matrices of order n with W off-diagonals, upper triangle by rows: (i, i + delta) at [i (W + 1) + delta][lanes].
-template <int W> struct Kernels {
-    static constexpr std::size_t width = W + 1;
-
-    static HWY_INLINE Vec load(const double* p) { return hn::Load(Tag(), p); }
-    static HWY_INLINE void store(Vec v, double* p) { hn::Store(v, Tag(), p); }
-    static HWY_INLINE std::size_t lanes() { return hn::Lanes(Tag()); }
-
-    /// A = U^T U: factor holds U's rows with 1/u_ii in place of u_ii. W rows of zeros must precede `factor`.
-    /// Pivots that are not positive become NaN, and all of that lane with them.
-    static void cholesky(const double* a, int n, double* factor) {
-        const Tag d;
-        const std::size_t step = lanes();
-        const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(step);
-        const std::ptrdiff_t rowStep = (W + 1) * lane;
-        for (int i = 0; i < n; ++i) {
-            Vec t[W + 1];
-            const double* row = a + static_cast<std::size_t>(i) * width * step;
-            PATCHLIGHT_UNROLL
-            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + static_cast<std::size_t>(delta) * step);
-            // The row before comes last, here and below: it was made last, and nothing should wait for it longer than it must.
-            PATCHLIGHT_UNROLL
-            for (int m = W; m >= 1; --m) {
-                const double* before = factor + (static_cast<std::ptrdiff_t>(i) - m) * rowStep;
-                const Vec v = load(before + m * lane);
-                PATCHLIGHT_UNROLL
-                for (int delta = 0; delta <= W - m; ++delta)
-                    t[delta] = hn::NegMulAdd(v, load(before + (m + delta) * lane), t[delta]);
-            }
-            const Vec inverse = hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0])); // NaN or infinite for a bad pivot
-            double* out = factor + static_cast<std::size_t>(i) * width * step;
-            store(inverse, out);
-            PATCHLIGHT_UNROLL
-            for (int delta = 1; delta <= W; ++delta)
-                store(hn::Mul(t[delta], inverse), out + static_cast<std::size_t>(delta) * step);
-        }
-    }
+/// Patches with blocks of W off-diagonals.
+template <int W> struct Kernels : LaneBands<W> {
+    using Bands = LaneBands<W>;
+    using Bands::backward, Bands::factorise, Bands::inverseRows, Bands::lanes, Bands::load, Bands::store,
+        Bands::subtractInverse, Bands::width;
 
     /// Eliminates a spectrum: out = E^T A^-1 E to W diagonals and sideOut = E^T A^-1 side; the largest element on diagonal W + 1 goes
     /// to `leak`. E has rows of the eliminated spectrum and columns of its neighbour: `e(k, j)` points at element (k, j).
@@ -75,7 +39,9 @@ template <int W> struct Kernels {
         double* ring = z + static_cast<std::size_t>(n) * step;
         constexpr int blocks = blocksBack(W);
         const std::size_t blockSize = static_cast<std::size_t>(n) * blockColumns * step;
-        cholesky(a, n, factor);
+        // Pivots that are not positive make the lane NaN.
+        Bands::cholesky(a, width, n, factor,
+                        [](int, Vec pivot) { return hn::Div(hn::Set(Tag(), 1.0), hn::Sqrt(pivot)); });
 
         for (int k = 0; k < n; ++k) { // z = U^-T side
             Vec sum = load(side + static_cast<std::size_t>(k) * step);
@@ -182,121 +148,6 @@ template <int W> struct Kernels {
             }
         }
         store(leaked, leak);
-    }
-
-    /// One shifted factorisation S + shift = U^T D U (unit U): unit rows in `unit`, d in `pivot`, 1/d in `inverse`; with `one` and `x` the
-    /// first half of two solves on the way: D^-1 U^-T 1 in `one`, D^-1 U^-T `from` in `x`. W rows of zeros must precede all but `s` and
-    /// `from`. @return smallest pivot (NaN stays NaN)
-    template <bool Solve>
-    static HWY_INLINE Vec factorise(const double* s, Vec shift, int n, double* unit, double* pivot, double* inverse,
-                                    double* one, const double* from, double* x) {
-        const Tag d;
-        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
-        constexpr std::ptrdiff_t rowLength = W + 1;
-        Vec lowest = hn::Set(d, 1e300);
-        for (std::ptrdiff_t i = 0; i < n; ++i) {
-            Vec t[W + 1];
-            const double* row = s + i * rowLength * step;
-            PATCHLIGHT_UNROLL
-            for (int delta = 0; delta <= W; ++delta) t[delta] = load(row + delta * step);
-            t[0] = hn::Add(t[0], shift);
-            Vec b1 = hn::Set(d, 1.0);
-            Vec bx = Solve ? load(from + i * step) : hn::Zero(d);
-            PATCHLIGHT_UNROLL
-            for (int m = W; m >= 1; --m) {
-                const double* before = unit + (i - m) * rowLength * step;
-                const Vec u = load(before + m * step);
-                const Vec v = hn::Mul(u, load(pivot + (i - m) * step));
-                t[0] = hn::NegMulAdd(v, u, t[0]);
-                if (Solve) {
-                    b1 = hn::NegMulAdd(v, load(one + (i - m) * step), b1);
-                    bx = hn::NegMulAdd(v, load(x + (i - m) * step), bx);
-                }
-                PATCHLIGHT_UNROLL
-                for (int delta = 1; delta <= W - m; ++delta)
-                    t[delta] = hn::NegMulAdd(v, load(before + (m + delta) * step), t[delta]);
-            }
-            lowest = hn::IfThenElse(hn::Gt(t[0], lowest), lowest, t[0]); // keeps NaN
-            const Vec reciprocal = hn::Div(hn::Set(d, 1.0), t[0]);
-            store(t[0], pivot + i * step);
-            store(reciprocal, inverse + i * step);
-            if (Solve) {
-                store(hn::Mul(b1, reciprocal), one + i * step);
-                store(hn::Mul(bx, reciprocal), x + i * step);
-            }
-            double* u = unit + i * rowLength * step;
-            PATCHLIGHT_UNROLL
-            for (int delta = 1; delta <= W; ++delta) store(hn::Mul(t[delta], reciprocal), u + delta * step);
-        }
-        return lowest;
-    }
-
-    /// x = U^-1 x in place. W zeros must follow x.
-    static HWY_INLINE void backward(const double* unit, int n, double* x) {
-        const std::size_t step = lanes();
-        for (int i = n - 1; i >= 0; --i) {
-            Vec sum = load(x + static_cast<std::size_t>(i) * step);
-            for (int m = std::min(W, n - 1 - i); m >= 1; --m)
-                sum = hn::NegMulAdd(
-                    load(unit + (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(m)) * step),
-                    load(x + static_cast<std::size_t>(i + m) * step), sum);
-            store(sum, x + static_cast<std::size_t>(i) * step);
-        }
-    }
-
-    /// Rows of the inverse's band that subtractInverse() holds: it needs the last W, and moves these up when it has come down to the first.
-    static constexpr int inverseRows = 3 * W;
-
-    /// Subtracts `factor` times the band of (U^T D U)^-1 (Takahashi's recurrence), of its product with 1 and with x from q, q1 and qx.
-    /// @param z  work, inverseRows rows; b1, bx: D^-1 U^-T 1 and x, followed by W zeros
-    static HWY_INLINE void subtractInverse(const double* unit, const double* inverse, int n, Vec factor, double* b1,
-                                           double* bx, double* z, int ndiag, double* q, double* q1, double* qx) {
-        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
-        constexpr std::ptrdiff_t rowLength = W + 1;
-        // The rows after the last are zero.
-        double* zi = z + (inverseRows - W) * rowLength * step;
-        std::memset(zi, 0, static_cast<std::size_t>(W * rowLength * step) * sizeof(double));
-        for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
-            if (zi == z) {
-                zi = z + (inverseRows - W) * rowLength * step;
-                std::memcpy(zi, z, static_cast<std::size_t>(W * rowLength * step) * sizeof(double));
-            }
-            const double* below = zi - rowLength * step; // so that row i + m is m rows on
-            zi -= rowLength * step;
-            const double* u = unit + i * rowLength * step;
-            Vec one = load(b1 + i * step);
-            Vec x = load(bx + i * step);
-            Vec t[W + 1];
-            PATCHLIGHT_UNROLL
-            for (int delta = 1; delta <= W; ++delta) t[delta] = hn::Zero(Tag());
-            PATCHLIGHT_UNROLL
-            for (int m = W; m >= 1; --m) {
-                const Vec um = load(u + m * step);
-                one = hn::NegMulAdd(um, load(b1 + (i + m) * step), one);
-                x = hn::NegMulAdd(um, load(bx + (i + m) * step), x);
-                // Z(i + m, i + delta), from the upper triangle.
-                PATCHLIGHT_UNROLL
-                for (int delta = 1; delta <= W; ++delta) {
-                    const int r = m < delta ? m : delta;
-                    const int c = m < delta ? delta - m : m - delta;
-                    t[delta] = hn::NegMulAdd(um, load(below + (r * rowLength + c) * step), t[delta]);
-                }
-            }
-            Vec part[4] = {load(inverse + i * step), hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag())};
-            PATCHLIGHT_UNROLL
-            for (int m = W; m >= 1; --m) part[m % 4] = hn::NegMulAdd(load(u + m * step), t[m], part[m % 4]);
-            t[0] = hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3]));
-            PATCHLIGHT_UNROLL
-            for (int delta = 0; delta <= W; ++delta) store(t[delta], zi + delta * step);
-            store(one, b1 + i * step);
-            store(x, bx + i * step);
-
-            double* qi = q + i * (ndiag + 1) * step;
-            for (int delta = 0; delta <= std::min(ndiag, W); ++delta)
-                store(hn::NegMulAdd(factor, load(zi + delta * step), load(qi + delta * step)), qi + delta * step);
-            store(hn::NegMulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
-            store(hn::NegMulAdd(factor, x, load(qx + i * step)), qx + i * step);
-        }
     }
 
     /// Memory that one call of solve() needs, in doubles a lane.
@@ -436,7 +287,7 @@ template <int W> struct Kernels {
     static void deconvolve(const double* matrix, const double* y, int n, bool add, double* x, double* work) {
         const std::size_t count = static_cast<std::size_t>(n) * lanes();
         const Factors f(work, n);
-        (void)factorise<true>(matrix, hn::Zero(Tag()), n, f.unit, f.pivot, f.inverse, f.b1, y, f.bx);
+        (void)Bands::template factorise<true>(matrix, hn::Zero(Tag()), n, f.unit, f.pivot, f.inverse, f.b1, y, f.bx);
         backward(f.unit, n, f.bx);
         for (std::size_t i = 0; i < count; i += lanes())
             store(add ? hn::Add(load(x + i), load(f.bx + i)) : load(f.bx + i), x + i);
@@ -518,7 +369,8 @@ template <int W> struct Kernels {
         for (std::size_t r = 0; r < ladder.size() && open > 0; ++r) {
             const Vec shift = hn::Mul(largest, hn::Set(d, -1.0 / ladder[r].kappa));
             HWY_ALIGN double pivots[8];
-            store(factorise<false>(matrix, shift, n, unit, pivot, inverse, nullptr, nullptr, nullptr), pivots);
+            store(Bands::template factorise<false>(matrix, shift, n, unit, pivot, inverse, nullptr, nullptr, nullptr),
+                  pivots);
             for (std::size_t lane = 0; lane < step; ++lane) {
                 if (rung[lane] >= 0 || !(pivots[lane] > 0.0)) continue;
                 rung[lane] = static_cast<double>(r);
@@ -565,7 +417,7 @@ template <int W> struct Kernels {
                 pole[lane] = f.pole[k] * lowest;
                 factor[lane] = f.weight[k] * std::sqrt(lowest) * pole[lane];
             }
-            (void)factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
+            (void)Bands::template factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
             subtractInverse(unit, inverse, n, load(factor), b1, bx, z, v.ndiag, q, q1, qx);
         }
     }
