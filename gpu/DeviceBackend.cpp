@@ -32,8 +32,8 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 constexpr std::size_t alignment = 256;
 /// Shared memory that leaves room for several blocks on a multiprocessor.
 constexpr std::size_t comfortableShared = 48 << 10;
-/// Patches of a batch that are solved with full blocks on the device; the CPU solves the rest.
-constexpr int fullBlocksAtATime = 256;
+/// Memory of a batch for patches that are solved with full blocks: room for all of a bundle's; the CPU solves those that have none.
+constexpr std::size_t fullBlocksMemory = std::size_t{256} << 20;
 
 /// Gives out pieces of one block of memory; without one it only counts.
 class Carver {
@@ -98,7 +98,7 @@ std::size_t carveWork(BatchView& v, std::byte* base, std::size_t pieces, std::si
     v.accepted = carver.take<int>(spectra);
     for (double** array : {&v.largest, &v.condition, &v.relativeLeak}) *array = carver.take<double>(spectra);
     v.rootWork = carver.take<double>(pieces * v.rootWorkSize);
-    v.dense = carver.take<double>(size(v.denseSlots) * denseSlotSize(v.maxSpec, v.maxWave));
+    v.dense = carver.take<double>(size(v.denseSlots) * DenseLayout::slot(v.maxSpec, v.maxWave, v.denseShared));
     v.chi2 = carver.take<double>(2 * pixels);
     return carver.used();
 }
@@ -176,22 +176,26 @@ struct Lane {
     }
 };
 
+Ladder ladderOf(const std::vector<InverseSquareRoot>& rungs) {
+    Ladder ladder;
+    for (const InverseSquareRoot& f : rungs) {
+        if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
+            throw Error(
+                fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
+        const int r = ladder.rungs++;
+        ladder.kappa[r] = f.kappa;
+        ladder.poles[r] = static_cast<int>(f.pole.size());
+        std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
+        std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
+    }
+    return ladder;
+}
+
 /// Copies of the PSF and of the square roots' poles on the device.
 class Constants {
 public:
     /// Takes the place of what was there; memory is kept where it is large enough.
     void assign(Device& device, const PsfView& psf) {
-        Ladder ladder;
-        for (const InverseSquareRoot& f : inverseSquareRootLadder()) {
-            if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
-                throw Error(
-                    fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
-            const int r = ladder.rungs++;
-            ladder.kappa[r] = f.kappa;
-            ladder.poles[r] = static_cast<int>(f.pole.size());
-            std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
-            std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
-        }
         const std::size_t nspec = size(psf.nspec);
         view_ = psf;
         for (const bool real : {false, true}) {
@@ -200,7 +204,7 @@ public:
             double* domain = carver.take<double>(2 * size(psf.nparam));
             double* coeffX = carver.take<double>(nspec * size(psf.ncoeffX));
             double* coeffY = carver.take<double>(nspec * size(psf.ncoeffY));
-            Ladder* rungs = carver.take<Ladder>(1);
+            Ladder* ladders = carver.take<Ladder>(2);
             if (!real) {
                 if (!memory_ || memory_->size() < carver.used()) {
                     staging_ = device.allocatePinned(carver.used());
@@ -212,7 +216,8 @@ public:
             std::copy_n(psf.domain, 2 * size(psf.nparam), domain);
             std::copy_n(psf.coeffX, nspec * size(psf.ncoeffX), coeffX);
             std::copy_n(psf.coeffY, nspec * size(psf.ncoeffY), coeffY);
-            *rungs = ladder;
+            ladders[0] = ladderOf(inverseSquareRootLadder());
+            ladders[1] = ladderOf(inverseSquareRootFineLadder());
             const auto onDevice = [&](auto* p) {
                 return reinterpret_cast<decltype(p)>(memory_->data() +
                                                      (reinterpret_cast<std::byte*>(p) - staging_->data()));
@@ -221,21 +226,22 @@ public:
             view_.domain = onDevice(domain);
             view_.coeffX = onDevice(coeffX);
             view_.coeffY = onDevice(coeffY);
-            ladder_ = onDevice(rungs);
+            ladders_ = onDevice(ladders);
         }
         if (!stream_) stream_ = device.makeStream();
         stream_->copyIn(memory_->data(), staging_->data(), staging_->size());
         stream_->wait(nullptr, {});
     }
     [[nodiscard]] const PsfView& psf() const { return view_; }
-    [[nodiscard]] const Ladder* ladder() const { return ladder_; }
+    [[nodiscard]] const Ladder* ladder() const { return ladders_; }
+    [[nodiscard]] const Ladder* fineLadder() const { return ladders_ + 1; }
 
 private:
     std::unique_ptr<Stream> stream_;
     std::unique_ptr<Memory> staging_;
     std::unique_ptr<Memory> memory_;
     PsfView view_;
-    const Ladder* ladder_ = nullptr;
+    const Ladder* ladders_ = nullptr;
 };
 
 /// What outlives a frame: the device, and lanes and constants that no frame uses at the moment.
@@ -365,6 +371,7 @@ private:
         BatchView v;
         v.psf = constants_->psf();
         v.ladder = constants_->ladder();
+        v.fineLadder = constants_->fineLadder();
         v.tail = plan.options.psfTail;
         v.reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
         v.psferr = plan.psferr;
@@ -374,7 +381,10 @@ private:
         v.ccdNx = input_.ccd.nx;
         v.ccdNy = input_.ccd.ny;
         geometry.describe(v);
-        v.denseSlots = std::min(v.patches, fullBlocksAtATime);
+        v.denseShared = true;
+        v.denseShared = fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
+        const std::size_t slot = DenseLayout::slot(v.maxSpec, v.maxWave, v.denseShared) * sizeof(double);
+        v.denseSlots = std::min(v.patches, std::max(1, static_cast<int>(fullBlocksMemory / slot)));
         v.rootWorkSize = RootsKernel<LaneSolver::band>::workSize(v.maxWave);
         return v;
     }
@@ -382,9 +392,11 @@ private:
     [[nodiscard]] bool fits(const BatchView& v) const {
         const EliminateKernel<widestBand> widest{v};
         const DeviceLimits limits = device_.limits();
-        return widest.threads() <= limits.threads && widest.sharedDoubles() * sizeof(double) <= limits.sharedBytes &&
-               SpotsKernel{v, 1}.sharedDoubles() * sizeof(double) <= limits.sharedBytes &&
-               FinishKernel{v}.sharedDoubles() * sizeof(double) <= limits.sharedBytes;
+        return widest.threads() <= limits.threads && fitsShared(widest) && fitsShared(SpotsKernel{v, 1}) &&
+               fitsShared(FinishKernel{v}) && fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
+    }
+    template <class Kernel> [[nodiscard]] bool fitsShared(const Kernel& kernel) const {
+        return kernel.sharedDoubles() * sizeof(double) <= device_.limits().sharedBytes;
     }
     [[nodiscard]] std::size_t pieces(const BatchView& v) const {
         const int groups = std::min(v.patches * v.maxSpec, device_.limits().groups);

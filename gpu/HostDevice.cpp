@@ -176,7 +176,7 @@ public:
         return fmt::format("GPU kernels run on the host, {} member{} a team", options_.members,
                            options_.members == 1 ? "" : "s");
     }
-    [[nodiscard]] DeviceLimits limits() const override { return {2, 1024, 200 << 10, 3}; }
+    [[nodiscard]] DeviceLimits limits() const override { return {2, 1024, options_.sharedBytes, 3}; }
     [[nodiscard]] std::size_t freeMemory() const override {
         if (options_.memory == 0) return std::size_t{8} << 30;
         return options_.memory - std::min(options_.memory, account_->used.load());

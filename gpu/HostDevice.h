@@ -13,6 +13,8 @@ struct HostDeviceOptions {
     std::size_t memory = 0;
     /// Fills memory with NaN when it is allocated, so that reading what nobody wrote does not go unseen.
     bool poison = true;
+    /// Shared memory of a block.
+    std::size_t sharedBytes = std::size_t{200} << 10;
 };
 
 /// Runs the kernels' bodies on the host, on the thread that launches them: the same sources and the same orchestration as on a GPU, for

@@ -44,6 +44,7 @@ struct PatchState {
     std::int32_t open = 1;     ///< a core spectrum is not accepted yet
     std::int32_t empty = 0;    ///< no unmasked pixel
     std::int32_t failed = 0;   ///< second neighbours matter, which no rung has
+    std::int32_t slot = -1;    ///< of memory for full blocks; -1: none
     double error = 0;
     double condition = 0;
 };
@@ -83,6 +84,7 @@ struct BatchView {
     const int* active = nullptr; ///< [nspec][stripNy][2]: bins with light on a row
     const PatchTask* tasks = nullptr;
     const Ladder* ladder = nullptr;
+    const Ladder* fineLadder = nullptr; ///< of full blocks
 
     // Spots and their sums over the whole CCD: [nspec][nbins].
     double* stamps = nullptr; ///< [..][stampStride]
@@ -119,6 +121,7 @@ struct BatchView {
 
     // Full blocks, for patches that the bands leave open.
     int denseSlots = 0;
+    bool denseShared = false; ///< the matrices at hand fit into shared memory
     double* dense = nullptr;
 
     // Work.

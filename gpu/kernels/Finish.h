@@ -29,7 +29,7 @@ struct FinishKernel {
         const PatchTask& task = b.tasks[patch];
         const bool open = b.states[patch].open != 0;
         const bool empty = b.states[patch].empty != 0;
-        if (!open || (full && !wantsFullBlocks(b.states[patch]))) return;
+        if (!open || (full && b.states[patch].slot < 0)) return;
         const int n = task.nwave;
         double* perBin = team.shared();                // [ncore][n][3]: second neighbours, signal to noise, contrast
         double* verdict = perBin + task.ncore * n * 3; // [ncore][4]: why not, beyond the ladder, error, condition

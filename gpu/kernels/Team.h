@@ -52,6 +52,19 @@ public:
 #endif
     }
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE double* shared() const { return shared_; }
+    /// f(0) + ... + f(count - 1), known to all members, in the order of HostTeam::sum. Every warp adds up for itself, so that no barrier is
+    /// needed; all members must call it.
+    template <class F> PATCHLIGHT_HOST_DEVICE double sum(int count, const F& f) const {
+        double mine = 0.0;
+#if defined(__CUDA_ARCH__)
+        for (int i = static_cast<int>(threadIdx.x % 32U); i < count; i += 32) mine += f(i);
+#pragma unroll
+        for (int distance = 16; distance > 0; distance /= 2) mine += __shfl_xor_sync(0xFFFFFFFFU, mine, distance);
+#else
+        for (int i = 0; i < count; ++i) mine += f(i);
+#endif
+        return mine;
+    }
     /// State of `count` items, at most one a thread: it lives in registers.
     template <class State> PATCHLIGHT_HOST_DEVICE Items<State> items(int) const { return {}; }
     template <class State, class Body>
@@ -87,6 +100,15 @@ public:
         if (barrier_ != nullptr) barrier_->wait();
     }
     [[nodiscard]] double* shared() const { return shared_; }
+    /// f(0) + ... + f(count - 1): every 32nd to begin with, then pairs of these.
+    template <class F> double sum(int count, const F& f) const {
+        double parts[32] = {};
+        for (int i = 0; i < count; i += 32)
+            for (int k = 0; k < 32 && i + k < count; ++k) parts[k] += f(i + k);
+        for (int distance = 16; distance > 0; distance /= 2)
+            for (int k = 0; k < distance; ++k) parts[k] += parts[k + distance];
+        return parts[0];
+    }
     template <class State> Items<State> items(int count) {
         const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(State) + 63) / 64 * 64;
         if (bytes > left_) outOfItems(bytes);

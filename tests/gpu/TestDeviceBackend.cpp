@@ -1,6 +1,7 @@
 #include "core/cpu/CpuBackend.h"
 #include "core/engine/Engine.h"
 #include "gpu/DeviceBackend.h"
+#include "gpu/kernels/BatchView.h"
 #include "tests/gpu/Devices.h"
 #include "tests/support/SmallExposure.h"
 
@@ -110,8 +111,8 @@ private slots:
         QTest::addColumn<QString>("device");
         QTest::addColumn<QString>("masks");
         for (const char* device : test::deviceNames)
-            for (const char* masks :
-                 {"none", "3", "5", "7", "11", "column", "columns", "amplifier", "fiber", "edge", "all"})
+            for (const char* masks : {"none", "3", "5", "7", "11", "column", "columns", "amplifier", "fiber", "edge",
+                                      "all", "b camera", "z camera"})
                 if (QString(device) != "threads" || QString(masks) == "5") // one is enough to see a barrier missing
                     QTest::addRow("%s, %s", device, masks) << device << masks;
     }
@@ -119,7 +120,8 @@ private slots:
         QFETCH(QString, device);
         QFETCH(QString, masks);
         PATCHLIGHT_DEVICE_OR_SKIP(one, device);
-        auto t = test::smallExposure(10, 5, 120, 200);
+        const char arm = masks.endsWith(" camera") ? masks[0].toLatin1() : 'r';
+        auto t = test::smallExposure(10, 5, 120, 200, 1, arm);
         const int x = static_cast<int>(std::lround(t.psf.x(2, 6690)));
         const int y = static_cast<int>(std::lround(t.psf.y(2, 6690)));
         const int side = masks.toInt();
@@ -256,6 +258,40 @@ private slots:
             PATCHLIGHT_DEVICE_OR_SKIP(three, QString("threads"));
             QVERIFY(same(run(*gpu::makeDeviceBackend(std::move(three)), 1, 0)));
         }
+    }
+
+    /// Full blocks whose matrices do not fit into shared memory lie elsewhere, and give the same bytes.
+    void fullBlocksNeedNoSharedMemory() {
+        auto t = test::smallExposure();
+        test::maskPixels(t.pixels, 20, 27, 60, 67);
+        const Plan plan = makePlan(t.psf, smallOptions(t.range));
+        long onCpu = -1;
+        std::vector<double> resolution;
+        for (const std::size_t kilobytes : {200, 40})
+            for (const int members : {1, 3}) {
+                gpu::DeviceBackendOptions options;
+                options.counts = std::make_shared<gpu::DeviceCounts>();
+                bool shared = false;
+                options.observer = [&](const gpu::BatchView& v, gpu::Device&, gpu::Stream&) { shared = v.denseShared; };
+                RunControl control;
+                control.threads = 1;
+                const auto backend = gpu::makeDeviceBackend(
+                    gpu::makeHostDevice({.members = members, .sharedBytes = kilobytes << 10}), options);
+                const ExtractionResult got = extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+                QCOMPARE(shared, kilobytes == 200);
+                long full = 0;
+                for (const PatchReport& report : got.reports)
+                    full += (report.status & static_cast<std::uint32_t>(PatchStatus::Exact)) != 0 ? 1 : 0;
+                QVERIFY(full > options.counts->onCpu);
+                const std::vector<double> values(got.frame.resolution.data(),
+                                                 got.frame.resolution.data() + got.frame.resolution.size());
+                if (resolution.empty()) {
+                    resolution = values;
+                    onCpu = options.counts->onCpu;
+                }
+                QCOMPARE(options.counts->onCpu.load(), onCpu);
+                QVERIFY(std::memcmp(resolution.data(), values.data(), values.size() * sizeof(double)) == 0);
+            }
     }
 
     /// Where the device has less memory than it said, batches are halved; where it has nearly none, that is an error.

@@ -20,16 +20,18 @@ struct SmallExposure {
     WavelengthRange range;
 };
 
-/// @param nspec, bundlesize  fibers
-inline SmallExposure smallExposure(int nspec = 10, int bundlesize = 5, int nx = 120, int ny = 200, unsigned seed = 1) {
+/// @param nspec, bundlesize  fibers; @param arm of the camera: b, r or z
+inline SmallExposure smallExposure(int nspec = 10, int bundlesize = 5, int nx = 120, int ny = 200, unsigned seed = 1,
+                                   char arm = 'r') {
     simulate::InstrumentOptions instrument;
+    instrument.camera.arm = arm;
     instrument.nspec = nspec;
     instrument.bundlesize = bundlesize;
     instrument.nx = nx;
     instrument.ny = ny;
     SmallExposure out;
     out.psf = simulate::makePsf(simulate::completed(instrument));
-    out.range = simulate::defaultWavelengthRange(out.psf, 'r');
+    out.range = simulate::defaultWavelengthRange(out.psf, arm);
     out.range.dw = 0.8;
 
     std::vector<double> signal(static_cast<std::size_t>(nx) * static_cast<std::size_t>(ny), 0.0);
