@@ -89,8 +89,8 @@ template <int W> struct RootsKernel {
         const Value shift = group.make([&](int lane) {
             return wanted && lane > 0 && lane <= ladder.rungs ? -largest / ladder.kappa[lane - 1] : 0.0;
         });
-        const Value lowest = factorise<false>(group, schur, shift, n, side, rows);
-        solveBack(group, rows, n, b.x + first);
+        const Value lowest = factorise<false>(group, schur, shift, n, rows);
+        solve(group, n, side, rows, b.x + first);
         group.sync();
         if (!again) return;
 
@@ -107,19 +107,20 @@ template <int W> struct RootsKernel {
         if (rung < 0) return;
 
         const double smallest = largest / ladder.kappa[rung];
-        const double root = std::sqrt(smallest);
-        double total = 0.0;
-        for (int k = 0; k < ladder.poles[rung]; ++k) total += ladder.weight[rung][k] * root;
         for (int k0 = 0; k0 < ladder.poles[rung]; k0 += groupLanes) {
             const Value pole = group.make([&](int lane) {
                 return k0 + lane < ladder.poles[rung] ? ladder.pole[rung][k0 + lane] * smallest : largest;
             });
+            (void)factorise<true>(group, schur, pole, n, rows);
+            solveBoth(group, n, b.x + first, rows);
+            const double root = std::sqrt(smallest);
             const Value factor = group.make([&](int lane) {
                 return k0 + lane < ladder.poles[rung]
                            ? ladder.weight[rung][k0 + lane] * root * (ladder.pole[rung][k0 + lane] * smallest)
                            : 0.0;
             });
-            (void)factorise<true>(group, schur, pole, n, b.x + first, rows);
+            double total = 0.0;
+            for (int k = 0; k < ladder.poles[rung]; ++k) total += ladder.weight[rung][k] * root;
             subtractInverse(group, rows, n, factor, k0 == 0, total, first);
         }
         if (b.ndiag > W)
@@ -134,30 +135,26 @@ template <int W> struct RootsKernel {
 private:
     /// A row of factors: u_1 .. u_W, 1/pivot, and the two right-hand sides.
     static constexpr int rowSize = W + 3;
-    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static constexpr int corner(int m, int c) { // of a triangle, m <= c <= W
-        return m * (W + 1) - m * (m - 1) / 2 + c - m;
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static constexpr int corner(int m, int c) { // of a triangle, m <= c < W
+        return m * W - m * (m - 1) / 2 + c - m;
     }
 
-    /// S + shift = U^T D U; with D^-1 U^-T 1 and D^-1 U^-T `from` on the way. @return smallest pivot, NaN where one is
+    /// S + shift = U^T D U. @return smallest pivot, NaN where one is
     /// @tparam All keeps every lane's factors, as [row][rowSize][lanes]; else lane 0's alone, as [row][rowSize]
     template <bool All, class Group>
-    PATCHLIGHT_HOST_DEVICE typename Group::Value factorise(const Group& group, const double* schur,
-                                                           const typename Group::Value& shift, int n,
-                                                           const double* from, double* rows) const {
+    PATCHLIGHT_HOST_DEVICE typename Group::Value
+    factorise(const Group& group, const double* schur, const typename Group::Value& shift, int n, double* rows) const {
         using Value = typename Group::Value;
-        Value t[(W + 1) * (W + 2) / 2];
-        Value b1[W + 1];
-        Value bx[W + 1];
+        // What is left of rows i .. i + W - 1. The column that row i reaches besides comes from memory: registers are scarce.
+        Value t[W * (W + 1) / 2];
         PATCHLIGHT_KERNEL_UNROLL
-        for (int c = 0; c <= W; ++c) {
+        for (int c = 0; c < W; ++c) {
             PATCHLIGHT_KERNEL_UNROLL
-            for (int m = 0; m <= W; ++m) {
+            for (int m = 0; m < W; ++m) {
                 if (m > c) continue;
                 t[corner(m, c)] = Value(schur[c * (W + 1) + c - m]);
             }
             t[corner(c, c)] = t[corner(c, c)] + shift;
-            b1[c] = Value(c < n ? 1.0 : 0.0);
-            bx[c] = Value(c < n ? from[c] : 0.0);
         }
         Value lowest = Value(1e300);
         for (int i = 0; i < n; ++i) {
@@ -169,42 +166,95 @@ private:
                 else
                     group.storeFirst(value, rows + static_cast<std::size_t>(i) * rowSize + at);
             };
+            const double* entering = schur + static_cast<std::size_t>(i + W) * (W + 1); // column i + W
             Value pivotRow[W + 1];
             PATCHLIGHT_KERNEL_UNROLL
-            for (int c = 1; c <= W; ++c) pivotRow[c] = t[corner(0, c)];
-            const Value one = b1[0];
-            const Value x = bx[0];
+            for (int c = 1; c < W; ++c) pivotRow[c] = t[corner(0, c)];
+            pivotRow[W] = Value(entering[W]);
             PATCHLIGHT_KERNEL_UNROLL
             for (int m = 1; m <= W; ++m) {
                 const Value u = pivotRow[m] * inverse;
                 keep(u, m - 1);
                 PATCHLIGHT_KERNEL_UNROLL
-                for (int c = 1; c <= W; ++c) {
+                for (int c = 1; c < W; ++c) {
                     if (c < m) continue;
                     t[corner(m - 1, c - 1)] = t[corner(m, c)] - u * pivotRow[c];
                 }
-                b1[m - 1] = b1[m] - u * one;
-                bx[m - 1] = bx[m] - u * x;
+                Value last = Value(entering[W - m]);
+                if (m == W) last = last + shift;
+                t[corner(m - 1, W - 1)] = last - u * pivotRow[W];
             }
             keep(inverse, W);
-            keep(one * inverse, W + 1);
-            keep(x * inverse, W + 2);
-            // Column i + 1 + W enters.
-            const double* entering = schur + static_cast<std::size_t>(smaller(i + 1 + W, n + W)) * (W + 1);
-            PATCHLIGHT_KERNEL_UNROLL
-            for (int m = 0; m <= W; ++m) t[corner(m, W)] = Value(entering[W - m]);
-            t[corner(W, W)] = t[corner(W, W)] + shift;
-            b1[W] = Value(i + 1 + W < n ? 1.0 : 0.0);
-            bx[W] = Value(i + 1 + W < n ? from[i + 1 + W] : 0.0);
         }
         return lowest;
     }
 
-    /// x = U^-1 of the second right-hand side, of lane 0; the second time it is added to x.
+    /// (U^T D U)^-1 of 1 and of `from`, of every lane's factors, into what a row has room for. In loops of its own: registers are scarce in
+    /// the others.
     template <class Group>
-    PATCHLIGHT_HOST_DEVICE void solveBack(const Group& group, const double* rows, int n, double* x) const {
+    PATCHLIGHT_HOST_DEVICE void solveBoth(const Group& group, int n, const double* from, double* rows) const {
+        using Value = typename Group::Value;
+        Value b1[W];
+        Value bx[W];
+        PATCHLIGHT_KERNEL_UNROLL
+        for (int c = 0; c < W; ++c) {
+            b1[c] = Value(c < n ? 1.0 : 0.0);
+            bx[c] = Value(c < n ? from[c] : 0.0);
+        }
+        for (int i = 0; i < n; ++i) {
+            double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+            const Value one = b1[0];
+            const Value x = bx[0];
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = 1; m <= W; ++m) {
+                const Value u = group.load(row + (m - 1) * groupLanes);
+                b1[m - 1] = (m < W ? b1[m % W] : Value(i + W < n ? 1.0 : 0.0)) - u * one;
+                bx[m - 1] = (m < W ? bx[m % W] : Value(i + W < n ? from[i + W] : 0.0)) - u * x;
+            }
+            const Value inverse = group.load(row + W * groupLanes);
+            group.store(one * inverse, row + (W + 1) * groupLanes);
+            group.store(x * inverse, row + (W + 2) * groupLanes);
+        }
+        PATCHLIGHT_KERNEL_UNROLL
+        for (int m = 0; m < W; ++m) b1[m] = bx[m] = Value(0.0); // of the rows after
+        for (int i = n - 1; i >= 0; --i) {
+            double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
+            Value one = group.load(row + (W + 1) * groupLanes);
+            Value x = group.load(row + (W + 2) * groupLanes);
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = W; m >= 1; --m) {
+                const Value u = group.load(row + (m - 1) * groupLanes);
+                one = one - u * b1[m - 1];
+                x = x - u * bx[m - 1];
+            }
+            group.store(one, row + (W + 1) * groupLanes);
+            group.store(x, row + (W + 2) * groupLanes);
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int m = W - 1; m >= 1; --m) {
+                b1[m] = b1[m - 1];
+                bx[m] = bx[m - 1];
+            }
+            b1[0] = one;
+            bx[0] = x;
+        }
+    }
+
+    /// x = (U^T D U)^-1 from, of lane 0's factors; the second time it is added to x.
+    template <class Group>
+    PATCHLIGHT_HOST_DEVICE void solve(const Group& group, int n, const double* from, double* rows, double* x) const {
         group.lanes([&](int lane) {
             if (lane != 0) return;
+            double before[W];
+            PATCHLIGHT_KERNEL_UNROLL
+            for (int c = 0; c < W; ++c) before[c] = c < n ? from[c] : 0.0;
+            for (int i = 0; i < n; ++i) {
+                double* row = rows + static_cast<std::size_t>(i) * rowSize;
+                const double value = before[0];
+                PATCHLIGHT_KERNEL_UNROLL
+                for (int m = 1; m <= W; ++m)
+                    before[m - 1] = (m < W ? before[m % W] : i + W < n ? from[i + W] : 0.0) - row[m - 1] * value;
+                row[W + 2] = value * row[W];
+            }
             double after[W];
             for (int m = 0; m < W; ++m) after[m] = 0.0;
             for (int i = n - 1; i >= 0; --i) {
@@ -228,26 +278,18 @@ private:
                                                 std::size_t first) const {
         using Value = typename Group::Value;
         constexpr int values = (W + 3 + 7) / 8 * 8;
-        Value z[(W + 1) * (W + 2) / 2]; // (r, c) of the rows after, 1 <= r <= c <= W, at corner(r - 1, c - 1)
-        Value ones[W + 1];
-        Value xs[W + 1];
+        Value z[W * (W + 1) / 2]; // (r, c) of the rows after, 1 <= r <= c <= W, at corner(r - 1, c - 1)
         PATCHLIGHT_KERNEL_UNROLL
-        for (int k = 0; k < (W + 1) * (W + 2) / 2; ++k) z[k] = Value(0.0);
-        PATCHLIGHT_KERNEL_UNROLL
-        for (int m = 0; m <= W; ++m) ones[m] = xs[m] = Value(0.0);
+        for (int k = 0; k < W * (W + 1) / 2; ++k) z[k] = Value(0.0);
         const int wanted = smaller(b.ndiag, W) + 3;
         for (int i = n - 1; i >= 0; --i) {
             const double* row = rows + static_cast<std::size_t>(i) * rowSize * groupLanes;
             Value t[values]; // Q 1, Q x, then the diagonals
             PATCHLIGHT_KERNEL_UNROLL
             for (int k = 0; k < values; ++k) t[k] = Value(0.0);
-            Value one = group.load(row + (W + 1) * groupLanes);
-            Value x = group.load(row + (W + 2) * groupLanes);
             PATCHLIGHT_KERNEL_UNROLL
             for (int m = W; m >= 1; --m) {
                 const Value u = group.load(row + (m - 1) * groupLanes);
-                one = one - u * ones[m - 1];
-                x = x - u * xs[m - 1];
                 PATCHLIGHT_KERNEL_UNROLL
                 for (int d = 1; d <= W; ++d)
                     t[2 + d] = t[2 + d] - u * z[m < d ? corner(m - 1, d - 1) : corner(d - 1, m - 1)];
@@ -255,8 +297,8 @@ private:
             Value diagonal = group.load(row + W * groupLanes);
             PATCHLIGHT_KERNEL_UNROLL
             for (int m = W; m >= 1; --m) diagonal = diagonal - group.load(row + (m - 1) * groupLanes) * t[2 + m];
-            t[0] = one;
-            t[1] = x;
+            t[0] = group.load(row + (W + 1) * groupLanes);
+            t[1] = group.load(row + (W + 2) * groupLanes);
             t[2] = diagonal;
             // The window moves up by a row.
             PATCHLIGHT_KERNEL_UNROLL
@@ -269,13 +311,6 @@ private:
             }
             PATCHLIGHT_KERNEL_UNROLL
             for (int d = 0; d < W; ++d) z[corner(0, d)] = t[2 + d];
-            PATCHLIGHT_KERNEL_UNROLL
-            for (int m = W - 1; m >= 1; --m) {
-                ones[m] = ones[m - 1];
-                xs[m] = xs[m - 1];
-            }
-            ones[0] = one;
-            xs[0] = x;
 
             PATCHLIGHT_KERNEL_UNROLL
             for (int chunk = 0; chunk < values / 8; ++chunk) {
