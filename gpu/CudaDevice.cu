@@ -162,9 +162,7 @@ public:
             for (std::size_t i = 0; i + 1 < count; ++i)
                 if (names_[i] != nullptr) which += (which.empty() ? "" : ", ") + std::string(names_[i]);
             names_.clear();
-            check(error, "bundle " + std::to_string(tags.bundle) + ", " + std::to_string(tags.patches) +
-                             " patches from wavelength step " + std::to_string(tags.step) + ", one of: " + which +
-                             "; PATCHLIGHT_GPU_CAREFUL=1 says which");
+            check(error, "one of: " + which + " (PATCHLIGHT_GPU_CAREFUL=1 says which)");
         }
         if (timeline != nullptr) {
             // The device's clock and ours: the last event has just passed.

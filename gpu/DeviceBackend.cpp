@@ -150,6 +150,14 @@ SpotsKernel spotsKernel(const BatchView& v) {
     return spots;
 }
 
+/// Likewise.
+SumsKernel sumsKernel(const BatchView& v, const DeviceLimits& limits) {
+    SumsKernel sums{v, 8};
+    const std::size_t most = std::min(2 * comfortableShared, limits.sharedBytes);
+    while (sums.binsPerBlock > 1 && sums.sharedDoubles() * sizeof(double) > most) sums.binsPerBlock /= 2;
+    return sums;
+}
+
 WorkspaceLayout layoutOf(BatchView v, std::size_t pieces, std::size_t pixels) {
     return {carveIn(v, nullptr), carveWork(v, nullptr, pieces, pixels), carveOut(v, nullptr)};
 }
@@ -343,17 +351,20 @@ public:
         } catch (const OutOfDeviceMemory& error) {
             // Another program on the device has taken what was free.
             if (batch.steps.count() == 1) {
-                spdlog::warn("{}: out of memory ({}); the CPU solves bundle {}, step {}", device_.name(), error.what(),
-                             tags.bundle, tags.step);
+                spdlog::warn("{}: out of memory ({}); the CPU solves bundle {}, step {}", device_.description(),
+                             error.what(), tags.bundle, tags.step);
                 cpu_->run(batch, lane, output);
                 return;
             }
-            spdlog::warn("{}: out of memory ({}); bundle {}, steps from {} in two halves", device_.name(), error.what(),
-                         tags.bundle, tags.step);
+            spdlog::warn("{}: out of memory ({}); bundle {}, steps from {} in two halves", device_.description(),
+                         error.what(), tags.bundle, tags.step);
             const int half = batch.steps.first + batch.steps.count() / 2;
             run({batch.subbundles, {batch.steps.first, half}}, lane, output);
             run({batch.subbundles, {half, batch.steps.last}}, lane, output);
             return;
+        } catch (const Error& error) {
+            throw Error(fmt::format("{}: bundle {}, {} patches from wavelength step {}: {}", device_.description(),
+                                    tags.bundle, tags.patches, tags.step, error.what()));
         }
         collect(batch, work, lane, output);
         if (options_.counts) {
@@ -393,7 +404,8 @@ private:
         const EliminateKernel<widestBand> widest{v};
         const DeviceLimits limits = device_.limits();
         return widest.threads() <= limits.threads && fitsShared(widest) && fitsShared(SpotsKernel{v, 1}) &&
-               fitsShared(FinishKernel{v}) && fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
+               fitsShared(FinishKernel{v}) && fitsShared(sumsKernel(v, limits)) && fitsShared(BinsKernel{v}) &&
+               fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
     }
     template <class Kernel> [[nodiscard]] bool fitsShared(const Kernel& kernel) const {
         return kernel.sharedDoubles() * sizeof(double) <= device_.limits().sharedBytes;
@@ -456,7 +468,7 @@ private:
                                             device_.description(), error.what()));
                 }
                 spdlog::warn("{}: out of memory ({}); going on with {} stream{} and {} wavelength step{} a batch",
-                             device_.name(), error.what(), count, count == 1 ? "" : "s", steps_,
+                             device_.description(), error.what(), count, count == 1 ? "" : "s", steps_,
                              steps_ == 1 ? "" : "s");
             }
         }
@@ -486,7 +498,7 @@ private:
             stream.launch(TeamLaunch{kernel});
         };
         launch(spotsKernel(v));
-        launch(SumsKernel{v, 8});
+        launch(sumsKernel(v, device_.limits()));
         launch(GatherKernel{v});
         launch(EliminateKernel<LaneSolver::band>{v});
         for (const bool again : {false, true}) {

@@ -59,15 +59,16 @@ struct PixelsKernel {
 };
 
 /// What a patch's kept bins are given besides flux and resolution: xflux, fluxweight, chi2pix, pixmask_fraction, MASK; and the model
-/// flux. A block a core spectrum of a patch, a bin a member.
+/// flux. A block a core spectrum of a patch; a bin's pixels are shared by `parts` members, which read them side by side.
 struct BinsKernel {
     static constexpr const char* name = "gpu bin quality";
     BatchView b;
 
     [[nodiscard]] int blocks() const { return b.patches * b.maxSpec; }
-    [[nodiscard]] int threads() const { return 64; }
+    static constexpr int parts = 8;
+    [[nodiscard]] int threads() const { return 128; }
     [[nodiscard]] std::size_t itemBytes() const { return 0; }
-    [[nodiscard]] std::size_t sharedDoubles() const { return 1; }
+    [[nodiscard]] std::size_t sharedDoubles() const { return static_cast<std::size_t>(2 * parts * b.maxWave); }
 
     template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int block) const {
         const int patch = block / b.maxSpec;
@@ -77,6 +78,12 @@ struct BinsKernel {
         if (c >= task.ncore || state.open != 0) return;
         const int s = task.core + c;
         const std::size_t row = static_cast<std::size_t>(task.row + c);
+        double* above = team.shared(); // [bins][parts]
+        double* below = above + parts * b.maxWave;
+        if (state.empty == 0)
+            for (int item = team.rank(); item < task.keepBins * parts; item += team.size())
+                chi2(task, s, task.coreBin + item / parts, item % parts, above[item], below[item]);
+        team.sync();
         for (int j = team.rank(); j < task.coreBinEnd - task.coreBin; j += team.size()) {
             const int i = task.coreBin + j;
             const std::size_t from = b.flat(patch, s, i);
@@ -95,29 +102,37 @@ struct BinsKernel {
             b.outWeight[to] = b.patchWeight[from];
             b.pixmask[to] = fraction;
             b.mask[to] = binMask(fraction, b.patchWeight[from], onCcd);
-            b.chi2pix[to] = state.empty != 0 ? 0.0 : chi2(task, s, i, spot);
+            double chi2 = 0.0;
+            double weight = 0.0;
+            for (int part = 0; part < parts && state.empty == 0; ++part) {
+                chi2 += above[j * parts + part];
+                weight += below[j * parts + part];
+            }
+            b.chi2pix[to] = weight > 0.0 ? chi2 / weight : 0.0;
         }
     }
 
 private:
-    PATCHLIGHT_HOST_DEVICE double chi2(const PatchTask& task, int s, int i, std::size_t spot) const {
+    /// Every parts-th pixel of a spot's stamp: its share of chi2, and of what counts.
+    PATCHLIGHT_HOST_DEVICE void chi2(const PatchTask& task, int s, int i, int part, double& above,
+                                     double& below) const {
+        const std::size_t spot = b.spot(task.spectrum + s, task.bin + i);
         const double* stamp = b.stamp(task.spectrum + s, task.bin + i);
         const int columns = task.x1 - task.x0;
         const int low = larger(b.cornerY[spot], task.y0);
         const int high = smaller(b.cornerY[spot] + b.stampY, task.y1);
         const int left = larger(b.cornerX[spot], task.x0);
         const int right = smaller(b.cornerX[spot] + b.stampX, task.x1);
-        double above = 0.0;
-        double below = 0.0;
+        above = 0.0;
+        below = 0.0;
         for (int y = low; y < high; ++y)
-            for (int x = left; x < right; ++x) {
+            for (int x = left + part; x < right; x += parts) {
                 const double a = stamp[(y - b.cornerY[spot]) * b.stampX + x - b.cornerX[spot]];
                 const double* pixel =
                     b.chi2 + 2 * (task.pixels + static_cast<std::size_t>((y - task.y0) * columns + x - task.x0));
                 above += a * pixel[0];
                 below += a * pixel[1];
             }
-        return below > 0.0 ? above / below : 0.0;
     }
 };
 

@@ -25,7 +25,7 @@ PATCHLIGHT_HOST_DEVICE inline double overlap(const BatchView& b, int s, int i, i
 
 /// Normal equations of a whole bundle, over the whole CCD: overlaps of spots with their own spectrum's, the next one's and the one's after,
 /// and A^T W p, A^T w. Patches take theirs from here (GatherKernel). Some bins of a spectrum a block, whose spots times weights
-/// lie in shared memory; a pair of spots a member.
+/// lie in shared memory, as do the spots that they overlap with, a spectrum at a time; a pair of spots a member.
 struct SumsKernel {
     static constexpr const char* name = "gpu normal equations";
     BatchView b;
@@ -36,7 +36,12 @@ struct SumsKernel {
     [[nodiscard]] int threads() const { return 128; }
     [[nodiscard]] std::size_t itemBytes() const { return 0; }
     [[nodiscard]] std::size_t sharedDoubles() const {
-        return static_cast<std::size_t>(binsPerBlock) * static_cast<std::size_t>(b.stampStride + 2 * b.reach + 1);
+        return static_cast<std::size_t>(binsPerBlock + others()) * static_cast<std::size_t>(b.stampStride) +
+               static_cast<std::size_t>(binsPerBlock) * static_cast<std::size_t>(b.nextWidth());
+    }
+    /// Spots of a spectrum that those of a block may overlap with.
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE int others() const {
+        return binsPerBlock - 1 + larger(b.ownWidth, b.nextWidth());
     }
 
     template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int block) const {
@@ -45,7 +50,8 @@ struct SumsKernel {
         const int count = smaller(binsPerBlock, b.nbins - first);
         const int size = b.stampX * b.stampY;
         double* weighted = team.shared();
-        double* far = weighted + binsPerBlock * b.stampStride; // [bins][nextWidth]
+        double* theirs = weighted + binsPerBlock * b.stampStride;
+        double* far = theirs + others() * b.stampStride; // [bins][nextWidth]
 
         for (int item = team.rank(); item < count * size; item += team.size()) {
             const int k = item / size;
@@ -57,34 +63,36 @@ struct SumsKernel {
             weighted[k * b.stampStride + p] =
                 on ? b.stamp(s, first + k)[p] * static_cast<double>(b.weights[b.pixel(x, y)]) : 0.0;
         }
-        team.sync();
-
         const int width = b.nextWidth();
-        const int pairs = b.ownWidth + 2 * width + 1;
-        for (int item = team.rank(); item < count * pairs; item += team.size()) {
-            const int k = item % count;
-            const int bin = first + k;
-            int pair = item / count;
-            const double* a = weighted + k * b.stampStride;
-            if (pair < b.ownWidth) {
-                b.own[b.spot(s, bin) * static_cast<std::size_t>(b.ownWidth) + static_cast<std::size_t>(pair)] =
-                    product(a, s, bin, s, bin + pair);
-                continue;
+        for (int t = s; t < s + 3; ++t) {
+            // Bins [from, to) of spectrum t.
+            const int pairs = t == s ? b.ownWidth : width;
+            const int before = t == s ? 0 : b.reach;
+            const int from = larger(0, first - before);
+            const int to = t < b.nspec ? smaller(b.nbins, first - before + count - 1 + pairs) : from;
+            const double* stamps = b.stamps + b.spot(t, from) * static_cast<std::size_t>(b.stampStride);
+            for (int item = team.rank(); item < (to - from) * b.stampStride; item += team.size())
+                theirs[item] = stamps[item];
+            team.sync();
+            for (int item = team.rank(); item < count * (pairs + (t == s ? 1 : 0)); item += team.size()) {
+                const int k = item % count;
+                const int pair = item / count;
+                const int bin = first + k;
+                const int other = bin + pair - before;
+                const double* a = weighted + k * b.stampStride;
+                if (pair == pairs) {
+                    sums(a, theirs + (bin - from) * b.stampStride, s, bin);
+                    continue;
+                }
+                double* out = t == s       ? b.own + b.spot(s, bin) * static_cast<std::size_t>(pairs)
+                              : t == s + 1 ? b.next + b.spot(s, bin) * static_cast<std::size_t>(pairs)
+                                           : far + k * width;
+                out[pair] = other >= from && other < to
+                                ? product(a, s, bin, theirs + (other - from) * b.stampStride, t, other)
+                                : 0.0;
             }
-            pair -= b.ownWidth;
-            if (pair < width) {
-                b.next[b.spot(s, bin) * static_cast<std::size_t>(width) + static_cast<std::size_t>(pair)] =
-                    product(a, s, bin, s + 1, bin + pair - b.reach);
-                continue;
-            }
-            pair -= width;
-            if (pair < width) {
-                far[k * width + pair] = product(a, s, bin, s + 2, bin + pair - b.reach);
-                continue;
-            }
-            sums(a, s, bin);
+            team.sync();
         }
-        team.sync();
         for (int k = team.rank(); k < count; k += team.size()) {
             double most = 0.0;
             for (int d = 0; d < width; ++d) most = larger(most, far[k * width + d]);
@@ -93,8 +101,7 @@ struct SumsKernel {
     }
 
 private:
-    PATCHLIGHT_HOST_DEVICE double product(const double* a, int s, int i, int t, int j) const {
-        if (t >= b.nspec || j < 0 || j >= b.nbins) return 0.0;
+    PATCHLIGHT_HOST_DEVICE double product(const double* a, int s, int i, const double* c, int t, int j) const {
         const std::size_t one = b.spot(s, i);
         const std::size_t two = b.spot(t, j);
         const int dx = b.cornerX[two] - b.cornerX[one];
@@ -103,16 +110,15 @@ private:
         const int rows = b.stampY - (dy < 0 ? -dy : dy);
         if (columns <= 0 || rows <= 0) return 0.0;
         const double* left = a + larger(dy, 0) * b.stampX + larger(dx, 0);
-        const double* right = b.stamp(t, j) + larger(-dy, 0) * b.stampX + larger(-dx, 0);
+        const double* right = c + larger(-dy, 0) * b.stampX + larger(-dx, 0);
         double sum = 0.0;
         for (int y = 0; y < rows; ++y, left += b.stampX, right += b.stampX)
             for (int x = 0; x < columns; ++x) sum += left[x] * right[x];
         return sum;
     }
 
-    PATCHLIGHT_HOST_DEVICE void sums(const double* a, int s, int bin) const {
+    PATCHLIGHT_HOST_DEVICE void sums(const double* a, const double* stamp, int s, int bin) const {
         const std::size_t at = b.spot(s, bin);
-        const double* stamp = b.stamp(s, bin);
         double y = 0.0;
         double fluxweight = 0.0;
         double unmasked = 0.0;

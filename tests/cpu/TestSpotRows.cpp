@@ -52,20 +52,7 @@ private slots:
         auto t = test::smallExposure();
         if (kind == "tail")
             for (double& amplitude : t.psf.series.at("TAILAMP").coeff) amplitude += 0.01;
-        if (kind == "two cores") {
-            t.psf.type = PsfType::GaussHermite2;
-            t.psf.degX2 = 1;
-            t.psf.degY2 = 1;
-            LegendreSeries series = t.psf.series.at("GHSIGX");
-            for (double& c : series.coeff) c *= 2;
-            t.psf.series["GHSIGX2"] = series;
-            t.psf.series["GHSIGY2"] = series;
-            for (double& c : series.coeff) c = 0;
-            for (int s = 0; s < t.psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 0.1;
-            t.psf.series["GH2-0-0"] = series;
-            for (int s = 0; s < t.psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 3.0;
-            t.psf.series["GHNSIG"] = series;
-        }
+        if (kind == "two cores") test::giveSecondCore(t.psf);
         if (kind == "no light")
             for (auto& [name, series] : t.psf.series)
                 if (name != "X" && name != "Y")

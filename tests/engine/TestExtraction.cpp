@@ -158,20 +158,7 @@ private slots:
         auto t = test::smallExposure();
         t.psf.hsizeX = hsizeX;
         t.psf.hsizeY = hsizeY;
-        if (second) {
-            t.psf.type = PsfType::GaussHermite2;
-            t.psf.degX2 = 1;
-            t.psf.degY2 = 1;
-            LegendreSeries series = t.psf.series.at("GHSIGX");
-            for (double& c : series.coeff) c *= 2;
-            t.psf.series["GHSIGX2"] = series;
-            t.psf.series["GHSIGY2"] = series;
-            for (double& c : series.coeff) c = 0;
-            for (int s = 0; s < t.psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 0.1;
-            t.psf.series["GH2-0-0"] = series;
-            for (int s = 0; s < t.psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 3.0;
-            t.psf.series["GHNSIG"] = series;
-        }
+        if (second) test::giveSecondCore(t.psf);
         t.psf.pack();
         const Plan plan = makePlan(t.psf, smallOptions(t.range));
         QCOMPARE(plan.ndiag, hsizeY);

@@ -1,6 +1,7 @@
 #include "core/cpu/CpuBackend.h"
 #include "core/engine/Engine.h"
 #include "gpu/DeviceBackend.h"
+#include "gpu/Launch.h"
 #include "gpu/kernels/BatchView.h"
 #include "tests/gpu/Devices.h"
 #include "tests/support/SmallExposure.h"
@@ -9,9 +10,14 @@
 #include <QTest>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <sstream>
+
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 using namespace patchlight;
 
@@ -159,10 +165,10 @@ private slots:
         QTest::addColumn<QString>("device");
         QTest::addColumn<QString>("change");
         for (const char* device : test::deviceNames)
-            for (const char* change :
-                 {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "no padding", "regularize", "psferr", "tail",
-                  "pixpad 0.3", "pixpad 1", "reconvolved", "barycentric", "one wavelength", "one fiber", "stamp 3 x 3",
-                  "stamp 9 x 7", "coarse grid", "fine grid", "noise", "seamless"})
+            for (const char* change : {"nsubbundles 1", "nsubbundles 5",  "nwavestep 7", "no padding",  "regularize",
+                                       "psferr",        "tail",           "pixpad 0.3",  "pixpad 1",    "reconvolved",
+                                       "barycentric",   "one wavelength", "one fiber",   "stamp 3 x 3", "stamp 9 x 7",
+                                       "two cores",     "coarse grid",    "fine grid",   "noise",       "seamless"})
                 if (QString(device) != "threads") QTest::addRow("%s, %s", device, change) << device << change;
     }
     void anyOptionsAgreeWithTheCpu() {
@@ -194,6 +200,10 @@ private slots:
             t.psf.pack();
         }
         if (change == "stamp 3 x 3") t.psf.hsizeX = t.psf.hsizeY = 3;
+        if (change == "two cores") {
+            test::giveSecondCore(t.psf);
+            t.psf.pack();
+        }
         if (change == "stamp 9 x 7") {
             t.psf.hsizeX = 9;
             t.psf.hsizeY = 7;
@@ -321,12 +331,104 @@ private slots:
         gpu::DeviceBackendOptions counted;
         counted.counts = std::make_shared<gpu::DeviceCounts>();
         const auto tight = gpu::makeDeviceBackend(std::make_unique<Boaster>(std::size_t{4} << 20), counted);
+        std::ostringstream log;
+        const auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log);
+        spdlog::default_logger()->sinks().push_back(sink);
         const ExtractionResult got = extractFrame(*tight, t.pixels.view(), t.psf, plan);
+        spdlog::default_logger()->sinks().pop_back();
+        QVERIFY2(log.str().find("a device that boasts: out of memory (") != std::string::npos, log.str().c_str());
+        QVERIFY2(log.str().find("going on with 1 stream and") != std::string::npos, log.str().c_str());
         QVERIFY(std::memcmp(want.frame.flux.data(), got.frame.flux.data(), want.frame.flux.size() * sizeof(double)) ==
                 0);
         QVERIFY(counted.counts->batches > static_cast<long>(makeBatches(plan, plan.nsteps).size()));
         const auto tiny = gpu::makeDeviceBackend(std::make_unique<Boaster>(std::size_t{1} << 20));
         QVERIFY_EXCEPTION_THROWN((void)extractFrame(*tiny, t.pixels.view(), t.psf, plan), Error);
+    }
+
+    /// A launch that fails ends the run with an error that names the kernel and the batch; nothing hangs, and the backend can be used again
+    /// where the device can.
+    void failedLaunchesNameKernelAndBatch_data() {
+        QTest::addColumn<QString>("kernel");
+        QTest::addColumn<int>("threads");
+        QTest::newRow("elimination") << "gpu elimination" << 1;
+        QTest::newRow("roots, other streams at work") << "gpu roots" << 3;
+    }
+    void failedLaunchesNameKernelAndBatch() {
+        QFETCH(QString, kernel);
+        QFETCH(int, threads);
+        struct State {
+            std::string kernel;
+            std::atomic<int> launchesLeft{1};
+        };
+        /// Fails a kernel's launch, the first time but one.
+        struct Failing final : gpu::Stream {
+            Failing(std::unique_ptr<gpu::Stream> s, std::shared_ptr<State> st)
+                : stream(std::move(s)), state(std::move(st)) {}
+            void copyIn(std::byte* d, const std::byte* h, std::size_t n) override { stream->copyIn(d, h, n); }
+            void copyOut(std::byte* h, const std::byte* d, std::size_t n) override { stream->copyOut(h, d, n); }
+            void clear(std::byte* d, std::size_t n) override { stream->clear(d, n); }
+            void launch(const gpu::TeamLaunch& l) override {
+                check();
+                stream->launch(l);
+            }
+            void launch(const gpu::GroupLaunch& l) override {
+                check();
+                stream->launch(l);
+            }
+            void range(const char* name) override {
+                current = name == nullptr ? "" : name;
+                stream->range(name);
+            }
+            void wait(Timeline* timeline, const RangeTags& tags) override { stream->wait(timeline, tags); }
+            void check() {
+                if (current == state->kernel && state->launchesLeft-- == 0)
+                    throw Error(current + ": launching the kernel: injected");
+            }
+            std::string current;
+            std::unique_ptr<gpu::Stream> stream;
+            std::shared_ptr<State> state;
+        };
+        struct Device final : gpu::Device {
+            explicit Device(std::shared_ptr<State> st) : device(gpu::makeHostDevice()), state(std::move(st)) {}
+            [[nodiscard]] std::string name() const override { return "failing"; }
+            [[nodiscard]] std::string description() const override { return "a device that fails"; }
+            [[nodiscard]] gpu::DeviceLimits limits() const override { return device->limits(); }
+            [[nodiscard]] std::size_t freeMemory() const override { return device->freeMemory(); }
+            [[nodiscard]] std::unique_ptr<gpu::Memory> allocate(std::size_t n) override { return device->allocate(n); }
+            [[nodiscard]] std::unique_ptr<gpu::Memory> allocatePinned(std::size_t n) override {
+                return device->allocatePinned(n);
+            }
+            [[nodiscard]] std::unique_ptr<gpu::Stream> makeStream() override {
+                return std::make_unique<Failing>(device->makeStream(), state);
+            }
+            std::unique_ptr<gpu::Device> device;
+            std::shared_ptr<State> state;
+        };
+        const auto state = std::make_shared<State>();
+        state->kernel = kernel.toStdString();
+        const auto t = test::smallExposure();
+        ExtractionOptions options = smallOptions(t.range);
+        options.nwavestep = 10;
+        const Plan plan = makePlan(t.psf, options);
+        const auto backend = gpu::makeDeviceBackend(std::make_unique<Device>(state));
+        RunControl control;
+        control.threads = threads;
+        control.batchSteps = 4;
+        std::string said;
+        try {
+            (void)extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+        } catch (const Error& error) {
+            said = error.what();
+        }
+        const std::string wanted = kernel.toStdString() + ": launching the kernel: injected";
+        QVERIFY2(said.starts_with("a device that fails: bundle "), said.c_str());
+        QVERIFY2(said.find("8 patches from wavelength step ") != std::string::npos, said.c_str());
+        QVERIFY2(said.ends_with(wanted), said.c_str());
+        const ExtractionResult got = extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+        const ExtractionResult want =
+            extractFrame(*gpu::makeDeviceBackend(gpu::makeHostDevice()), t.pixels.view(), t.psf, plan, control);
+        QVERIFY(std::memcmp(want.frame.flux.data(), got.frame.flux.data(), want.frame.flux.size() * sizeof(double)) ==
+                0);
     }
 
     /// A stream's ranges lie on a lane of their own, inside the batch that caused them, with its tags.

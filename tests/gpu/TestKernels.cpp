@@ -189,7 +189,8 @@ private slots:
         QTest::addColumn<QString>("device");
         QTest::addColumn<QString>("psf");
         for (const char* device : test::deviceNames)
-            for (const char* psf : {"Gauss-Hermite", "with tail", "3 x 3", "9 x 7", "without light"})
+            for (const char* psf :
+                 {"Gauss-Hermite", "with tail", "3 x 3", "9 x 7", "without light", "two cores", "two cores and tail"})
                 QTest::addRow("%s, %s", device, psf) << device << psf;
     }
     void spotsAreThePsfs() {
@@ -198,8 +199,9 @@ private slots:
         PATCHLIGHT_DEVICE_OR_SKIP(one, device);
         auto t = test::smallExposure(5, 5, 70, 200);
         ExtractionOptions options = smallOptions(t.range);
-        if (psf == "with tail")
+        if (psf.endsWith("tail"))
             for (double& amplitude : t.psf.series.at("TAILAMP").coeff) amplitude += 0.01;
+        if (psf.startsWith("two cores")) test::giveSecondCore(t.psf);
         if (psf == "3 x 3") t.psf.hsizeX = t.psf.hsizeY = 3;
         if (psf == "9 x 7") {
             t.psf.hsizeX = 9;

@@ -69,6 +69,22 @@ inline SmallExposure smallExposure(int nspec = 10, int bundlesize = 5, int nx = 
     return out;
 }
 
+/// Makes a PSF one of two cores (GAUSS-HERMITE2): a wide second one, the first cut at 3 sigma. To be packed.
+inline void giveSecondCore(Psf& psf) {
+    psf.type = PsfType::GaussHermite2;
+    psf.degX2 = 1;
+    psf.degY2 = 1;
+    LegendreSeries series = psf.series.at("GHSIGX");
+    for (double& c : series.coeff) c *= 2;
+    psf.series["GHSIGX2"] = series;
+    psf.series["GHSIGY2"] = series;
+    for (double& c : series.coeff) c = 0;
+    for (int s = 0; s < psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 0.1;
+    psf.series["GH2-0-0"] = series;
+    for (int s = 0; s < psf.nspec; ++s) series.coeff[static_cast<std::size_t>(s * series.ncoeff)] = 3.0;
+    psf.series["GHNSIG"] = series;
+}
+
 /// Masks the pixels [x0, x1) x [y0, y1).
 inline void maskPixels(WeightedPixels& image, int x0, int x1, int y0, int y1) {
     for (int y = std::max(0, y0); y < std::min(image.ny, y1); ++y)
