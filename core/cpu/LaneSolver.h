@@ -58,6 +58,12 @@ public:
     /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra, of which rootDense() makes Q. xflux
     /// is NaN in lanes whose matrix is not positive.
     void solveDense(int coreFirst, int coreLast);
+    /// S_s[i][j], i <= j, after solveDense() and until rootDense(): [lanes].
+    [[nodiscard]] const double* schur(int spectrum, int i, int j) const {
+        return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
+    }
+    /// Deconvolved flux that rootDense() is to multiply Q with, where it is not solveDense()'s.
+    [[nodiscard]] double* x(int spectrum, int bin) { return x_.data() + flat(spectrum, bin) * lanes_; }
     /// Q of a core spectrum after solveDense(), once: rowSum(), qTimesX(), q(), largestEigenvalue() and conditionBound().
     void rootDense(int spectrum);
 

@@ -23,11 +23,17 @@ constexpr int chunkBins = 400;
 /// A bin's neighbourhood, for checks: what is further away changes its row of Q by less than 1e-6 of the change there.
 constexpr int neighbourhood = 20;
 /// Bins of context on both sides of a segment, of a patch whose Q is computed anew, and where it must not be felt at all.
-constexpr int usualContext = 40;
+constexpr int usualContext = 40; ///< 60 where bins are narrow, and condition numbers higher
 constexpr int wideContext = 56;
 constexpr int tightContext = 100;
-/// Relative error of the rational square roots (InverseSquareRoot::error of every rung is below it).
-constexpr double rootError = 1e-10;
+/// Bands of the first rung, the first of them that holds a spectrum's own block and ndiag diagonals, and of the second.
+constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {16, 40, 46}, {20, 48, 54}}};
+constexpr SeamlessSolver::Bands widestBands{20, 48, 54};
+/// Errors of Q's diagonals over those of Q, where elements beyond the narrow band are at fault: what is far from the diagonal hardly changes what
+/// is near (docs/method.md has what was measured).
+constexpr double nearDiagonal(int narrow) { return narrow < 16 ? 0.1 : narrow < 20 ? 0.02 : 0.01; }
+/// Norm of what lies beyond a band over its largest element: it falls off by a factor e every five bins.
+constexpr double outerNorm = 10.0;
 /// Solutions of the segments until the residual must have vanished.
 constexpr int mostRounds = 12;
 
@@ -73,7 +79,8 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
     collectSums(plan);
     failed_.assign(bins, 0);
     // Flux from beyond the context is missed: 1e-7 sigma of a line with a signal to noise ratio of 40 that lies there, and ten times less every 7 bins.
-    context_ = std::max(bounds.flux < ErrorBounds().flux ? tightContext : usualContext, plan.grid.pad);
+    const int context = bands_.narrow > usualBands.front().narrow ? usualContext + 20 : usualContext;
+    context_ = std::max(bounds.flux < ErrorBounds().flux ? tightContext : context, plan.grid.pad);
     makeSegments(plan);
     {
         const NamedRange range(input.timeline, "eliminate", tags);
@@ -98,10 +105,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         decorrelate(input, bounds, output, waiting);
     }
     solveWithAllNeighbours(input, output, exact, tile, waiting);
-    if (!waiting.empty()) {
-        const NamedRange range(input.timeline, "wide band", tags);
-        decorrelateAnew(input, bounds, output, waiting);
-    }
+    if (!waiting.empty()) decorrelateAnew(input, bounds, output, waiting);
     {
         const NamedRange range(input.timeline, "quality", tags);
         measure(input, output);
@@ -124,7 +128,12 @@ std::size_t SeamlessPath::owner(int bin) const {
 /// Cuts the bundle into chunks. @return false where the layout does not suit
 bool SeamlessPath::locate(const FrameInput& input, int slots) {
     const Plan& plan = *input.plan;
-    if (plan.ndiag > SeamlessSolver::narrowBand) return false;
+    const auto suits = [&](const SeamlessSolver::Bands& bands) {
+        return bands.narrow >= std::max(plan.ndiag, SpotRows::mostBins(slots) - 1);
+    };
+    const auto bands = std::find_if(usualBands.begin(), usualBands.end(), suits);
+    if (bands == usualBands.end()) return false;
+    bands_ = *bands;
     const IndexRange rows = seamless::bundleRows(input.psf, plan, bundle_.subbundle, input.ccd.ny);
     const int count = (bundle_.bins.count() + chunkBins - 1) / chunkBins;
     chunkCount_ = size(count);
@@ -154,6 +163,7 @@ bool SeamlessPath::locate(const FrameInput& input, int slots) {
 void SeamlessPath::collectSums(const Plan& plan) {
     const std::size_t bins = size(bundle_.spectra.count()) * size(bundle_.bins.count());
     for (std::vector<double>* values : {&fluxweight_, &y_, &second_, &prior_}) values->resize(bins);
+    masked_.resize(bins);
     for (std::size_t c = 0; c < chunkCount_; ++c) {
         const Chunk& chunk = *chunks_[c];
         for (int s = bundle_.spectra.first; s < bundle_.spectra.last; ++s)
@@ -161,6 +171,7 @@ void SeamlessPath::collectSums(const Plan& plan) {
                 fluxweight_[flat(s, bin)] = chunk.sums.fluxweight(s, bin);
                 y_[flat(s, bin)] = chunk.sums.y(s, bin);
                 second_[flat(s, bin)] = chunk.sums.second(s, bin);
+                masked_[flat(s, bin)] = chunk.spots.spotSum(s, bin) - chunk.sums.unmasked(s, bin) > maskedShare ? 1 : 0;
             }
     }
     seamless::localMinimumWeights(plan, bundle_, fluxweight_, minweight_);
@@ -188,7 +199,7 @@ void SeamlessPath::makeSegments(const Plan& plan) {
     groups_.resize((segments_.size() + lanes - 1) / lanes);
     for (auto& group : groups_) {
         if (!group) group = std::make_unique<SeamlessSolver>();
-        group->shape(bundle_.spectra.count(), segmentBins_, reach_, plan.ndiag, SeamlessSolver::narrowBand,
+        group->shape(bundle_.spectra.count(), segmentBins_, reach_, plan.ndiag, bands_,
                      SpotRows::mostBins(chunks_.front()->spots.slotCount()));
     }
 }
@@ -200,7 +211,8 @@ std::span<const SeamlessPath::Segment> SeamlessPath::segmentsOf(std::size_t grou
 
 /// Normal equations of some segments of `nspec` spectra and `n` bins, prior included. Bins without light, and those beyond the bundle's ends, are coupled to
 /// nothing; their diagonal is the largest of their spectrum, so that they count for nothing in bounds of eigenvalues.
-void SeamlessPath::gather(SeamlessSolver& solver, std::span<const Segment> segments, int nspec, int n) const {
+template <class Solver>
+void SeamlessPath::gather(Solver& solver, std::span<const Segment> segments, int nspec, int n) const {
     const std::size_t lanes = size(SeamlessSolver::lanes());
     const std::size_t ownSize = solver.ownWidth() * lanes;
     const std::size_t nextSize = solver.nextWidth() * lanes;
@@ -384,8 +396,32 @@ namespace {
 /// Q of a lane, by bins of the bundle.
 struct LaneAccess {
     const SeamlessSolver* solver;
+    int first; ///< bin of its index 0
+    std::size_t lane;
+    [[nodiscard]] double rowSum(int bin) const { return solver->rowSum(bin - first)[lane]; }
+    [[nodiscard]] double qTimesX(int bin) const { return solver->qTimesX(bin - first)[lane]; }
+    [[nodiscard]] double element(int bin, int d) const { return solver->q(bin - first, d)[lane]; }
+};
+
+/// The same of a full matrix.
+struct ExactAccess {
+    const std::vector<double>* q;
+    const std::vector<double>* rowSums;
+    const std::vector<double>* qx;
+    int n;
+    int first;
+    [[nodiscard]] double rowSum(int bin) const { return (*rowSums)[size(bin - first)]; }
+    [[nodiscard]] double qTimesX(int bin) const { return (*qx)[size(bin - first)]; }
+    [[nodiscard]] double element(int bin, int d) const {
+        return (*q)[size(bin - first) * size(n) + size(bin - first + d)];
+    }
+};
+
+/// The same of full blocks in lanes.
+struct DenseAccess {
+    const LaneSolver* solver;
     int spectrum; ///< of the solver
-    int first;    ///< bin of its index 0
+    int first;
     std::size_t lane;
     [[nodiscard]] double rowSum(int bin) const { return solver->rowSum(spectrum, bin - first)[lane]; }
     [[nodiscard]] double qTimesX(int bin) const { return solver->qTimesX(spectrum, bin - first)[lane]; }
@@ -402,11 +438,18 @@ SeamlessPath::Check SeamlessPath::examine(const SeamlessSolver& solver, const Se
     double lowest = std::numeric_limits<double>::infinity();
     double largest = 0.0;
     double leak = 0.0;
+    double outer = 0.0;
+    double taken = 0.0;
+    double light = 0.0;
     double left = 0.0;    // of the right-hand sides
     double second = 0.0;  // coupling with the second neighbours, which the blocks do not have
     double skipped = 0.0; // what that is in the right-hand sides: a bin is coupled with a few of the other spectrum's
+    double darkest = std::numeric_limits<double>::infinity(); // row sum of Q, of the bins with masked pixels
     const int low = std::max(0, bins.first - segment.first - neighbourhood);
     const int high = std::min(n, bins.last - segment.first + neighbourhood);
+    const auto xflux = [&](int other, int bin) {
+        return bundle_.spectra.contains(other) ? xflux_[flat(other, bin)] : 0.0;
+    };
     for (int i = low; i < high; ++i) {
         const int bin = segment.first + i;
         largest = std::max(largest, solver.rowNorm(i, lane));
@@ -422,8 +465,13 @@ SeamlessPath::Check SeamlessPath::examine(const SeamlessSolver& solver, const Se
             skipped = std::max(skipped, 4.0 * coupling * std::abs(xflux_[flat(other, bin)]));
         }
         leak = std::max(leak, here);
+        outer = std::max(outer, solver.outer(i, lane));
+        taken = std::max(taken, solver.taken(s, i, lane));
         left = std::max(left, std::abs(residual_[at]) * remaining_);
-        if (lit(spectrum, bin)) check.snr = std::max(check.snr, std::abs(xflux_[at] * solver.rowSum(s, i)[lane]));
+        if (!lit(spectrum, bin)) continue;
+        const double rowSum = std::abs(solver.rowSum(i)[lane]);
+        light = std::max(light, lightInDoubt(rowSum, xflux_[at], xflux(spectrum - 1, bin), xflux(spectrum + 1, bin)));
+        if (masked_[at] != 0 && bins.contains(bin)) darkest = std::min(darkest, rowSum);
     }
     constexpr double leastRelative = 1e-9; // what the ladder reaches
     if (largest > 0.0) {
@@ -431,10 +479,19 @@ SeamlessPath::Check SeamlessPath::examine(const SeamlessSolver& solver, const Se
         check.farError = second / std::sqrt(least * largest);
         check.farFlux = skipped / std::sqrt(least);
     }
+    check.contraction = 1.0;
     if (!(lowest > 0.0)) return check;
     check.condition = largest / lowest;
-    check.error = leak / std::sqrt(lowest * largest) + rootError;
-    check.flux = left / std::sqrt(lowest);
+    const double norm = std::sqrt(lowest * largest);
+    check.contraction = std::min(1.0, outerNorm * outer / lowest);
+    check.taken = std::min(taken, outerNorm * outer) / norm;
+    // Of what lies beyond the narrow band the solutions leave its square.
+    check.error = (leak + check.contraction * outer) / norm + inverseSquareRootError(check.condition);
+    check.diagonals = check.error + nearDiagonal(solver.bands().narrow) * outer / norm;
+    if (check.contraction > 0.1) check.condition = 0.0; // no correction
+    if (std::isfinite(darkest)) check.contrast = std::max(2.0, std::sqrt(largest) / darkest);
+    check.sensitivity = relativeFluxError(std::sqrt(check.condition), light);
+    check.residual = left / std::sqrt(lowest);
     return check;
 }
 
@@ -451,6 +508,8 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
     const auto seam = [&](std::size_t segment, int s, std::size_t which) -> double& {
         return seams_[(segment * size(nspec) + size(s)) * seamValues + which];
     };
+    std::vector<Check> checks(size(nspec) * size(plan.nsteps));
+    std::vector<char> kept(checks.size(), 0);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
         SeamlessSolver& solver = *groups_[g];
         const std::span<const Segment> segments = segmentsOf(g);
@@ -459,7 +518,7 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
             solver.root(s);
             for (std::size_t lane = 0; lane < segments.size(); ++lane) {
                 const Segment& segment = segments[lane];
-                const LaneAccess access{&solver, s, segment.first, lane};
+                const LaneAccess access{&solver, segment.first, lane};
                 const std::array<int, seamBinCount> seamBins{segment.core.first - 1, segment.core.first,
                                                              segment.core.last - 1, segment.core.last};
                 for (std::size_t i = 0; i < seamBinCount; ++i)
@@ -472,7 +531,10 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
                     const int patchStep = (first - plan.grid.pad) / step;
                     const Check check = examine(solver, segment, segmentBins_, static_cast<int>(lane), spectrum, bins);
                     const std::uint32_t reasons = judge(check, bounds);
+                    const std::size_t at = size(s) * size(plan.nsteps) + size(patchStep);
+                    checks[at] = check;
                     if (reasons == 0) {
+                        kept[at] = 1;
                         note(plan, spectrum, patchStep, check, 0);
                         writeBins(input, output, spectrum, bins, access);
                     } else {
@@ -482,6 +544,15 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
             }
         }
     }
+    // Beside a spectrum whose narrow band does not do.
+    for (int s = 0; s < nspec; ++s)
+        for (int patchStep = 0; patchStep < plan.nsteps; ++patchStep) {
+            const std::size_t at = size(s) * size(plan.nsteps) + size(patchStep);
+            const double before = s > 0 ? checks[at - size(plan.nsteps)].contraction : 0.0;
+            const double after = s + 1 < nspec ? checks[at + size(plan.nsteps)].contraction : 0.0;
+            if (kept[at] != 0 && isTainted(checks[at], std::max(before, after), bounds))
+                waiting.push_back({bundle_.spectra.first + s, patchStep, bit(PatchStatus::Leaking), false, false});
+        }
     // Neighbouring segments must agree where they meet: then both have context enough.
     for (std::size_t segment = 0; segment + 1 < segments_.size(); ++segment) {
         const int patchStep = (segments_[segment].core.last - plan.grid.pad) / step;
@@ -511,11 +582,18 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
 
 std::uint32_t SeamlessPath::judge(const Check& check, const ErrorBounds& bounds) {
     if (!(check.condition > 0.0)) return bit(PatchStatus::IllConditioned);
-    std::uint32_t reasons = 0;
-    if (!(check.error <= bounds.resolution && 2.0 * check.error <= bounds.ivar)) reasons |= bit(PatchStatus::Leaking);
-    if (!(check.error * check.snr + check.flux <= bounds.flux)) reasons |= bit(PatchStatus::Bright);
+    std::uint32_t reasons = refusal(bounds, check.error, check.contrast, check.sensitivity);
+    if (!(check.diagonals <= bounds.resolution)) reasons |= bit(PatchStatus::Leaking);
+    if (!(check.error * check.sensitivity + check.residual <= bounds.flux)) reasons |= bit(PatchStatus::Bright);
     if (isFar(check, bounds)) reasons |= bit(PatchStatus::Leaking);
     return reasons;
+}
+
+/// A neighbour t is eliminated by the narrow part of F_t. With C what lies beyond, that leaves out E^T F_t^-1 C F_t^-1 E, at most |C|/lmin times what it takes
+/// from S, E^T F_t^-1 E; and where F_t^-1 is as large as 1/lmin, for the vectors that change sign from bin to bin, that is no more than what falls off slowly.
+bool SeamlessPath::isTainted(const Check& check, double neighbours, const ErrorBounds& bounds) {
+    const double error = check.taken * neighbours;
+    return !(error <= 0.25 * bounds.resolution && error * check.sensitivity <= 0.25 * bounds.flux);
 }
 
 bool SeamlessPath::isFar(const Check& check, const ErrorBounds& bounds) {
@@ -562,10 +640,7 @@ void SeamlessPath::solveWithAllNeighbours(const FrameInput& input, const FrameOu
         }
 }
 
-/// Q of the spectra and patches that wait, with a wider band and more context, and densely where that does not do either. xflux is there already.
-///
-/// Consecutive spectra of a patch are a segment by themselves, with the next one on each side that has passed: the other side of those is in their
-/// F and G already, which take the place of their own blocks.
+/// Q of the spectra and patches that wait, with wider bands and more context, and with full blocks where that does not do either. xflux is there already.
 void SeamlessPath::decorrelateAnew(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
                                    std::vector<Waiting>& waiting) {
     const Plan& plan = *input.plan;
@@ -573,88 +648,193 @@ void SeamlessPath::decorrelateAnew(const FrameInput& input, const ErrorBounds& b
     const bool seams = std::any_of(waiting.begin(), waiting.end(), [](const Waiting& one) { return one.seam; });
     const int context = std::max(seams ? tightContext : wideContext, context_);
     const int n = plan.grid.nwavestep + 2 * context;
-    std::sort(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
-        return a.step != b.step ? a.step < b.step : a.spectrum < b.spectrum;
-    });
-    struct Run {
-        Segment segment;
-        std::span<const Waiting> spectra;
-    };
-    std::vector<Run> runs;
-    for (std::size_t begin = 0; begin < waiting.size();) {
-        std::size_t end = begin + 1;
-        while (end < waiting.size() && waiting[end].step == waiting[begin].step &&
-               waiting[end].spectrum == waiting[end - 1].spectrum + 1)
-            ++end;
-        const int first = plan.grid.pad + waiting[begin].step * plan.grid.nwavestep;
-        Run run;
-        run.segment.core = {first, first + plan.grid.nwavestep};
-        run.segment.first = first - context;
-        run.segment.spectra = {std::max(bundle_.spectra.first, waiting[begin].spectrum - 1),
-                               std::min(bundle_.spectra.last, waiting[end - 1].spectrum + 2)};
-        run.spectra = std::span<const Waiting>(waiting).subspan(begin, end - begin);
-        runs.push_back(run);
-        begin = end;
-    }
-    std::stable_sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) {
-        return a.segment.spectra.count() < b.segment.spectra.count(); // lanes have one shape
-    });
-    if (!wide_) wide_ = std::make_unique<SeamlessSolver>();
-    std::vector<Segment> segments;
-    for (std::size_t begin = 0; begin < runs.size(); begin += lanes) {
-        const auto part = std::span<const Run>(runs).subspan(begin, std::min(lanes, runs.size() - begin));
-        const int nspec = part.back().segment.spectra.count();
-        segments.clear();
-        for (const Run& run : part) segments.push_back(run.segment);
-        wide_->shape(nspec, n, reach_, plan.ndiag, SeamlessSolver::wideBand, SeamlessSolver::narrowBand + 1);
-        gather(*wide_, segments, nspec, n);
-        for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(segments[lane], n, lane);
-        // S is wanted of spectra between the ends, but for the bundle's own.
-        int firstAsked = nspec - 1;
-        int lastAsked = 0;
-        for (const Run& run : part) {
-            firstAsked = std::min(firstAsked, run.spectra.front().spectrum - run.segment.spectra.first);
-            lastAsked = std::max(lastAsked, run.spectra.back().spectrum - run.segment.spectra.first);
+    std::vector<Run> runs = makeRuns(plan, waiting, context);
+    const auto byLanes = [&](const auto& solve) {
+        for (std::size_t begin = 0; begin < runs.size(); begin += lanes) {
+            const auto part = std::span<Run>(runs).subspan(begin, std::min(lanes, runs.size() - begin));
+            std::vector<Segment> segments;
+            for (const Run& run : part) segments.push_back(run.segment);
+            solve(part, std::span<const Segment>(segments), part.back().segment.spectra.count());
         }
-        (void)wide_->eliminate(firstAsked, lastAsked);
-        std::vector<std::vector<Waiting>> left(lanes);
-        for (int s = 0; s < nspec; ++s) {
-            // What is wanted of each lane.
-            std::vector<const Waiting*> asked(lanes, nullptr);
-            for (std::size_t lane = 0; lane < part.size(); ++lane)
-                for (const Waiting& one : part[lane].spectra)
-                    if (one.spectrum - segments[lane].spectra.first == s) asked[lane] = &one;
-            if (std::count(asked.begin(), asked.end(), nullptr) == static_cast<std::ptrdiff_t>(lanes)) continue;
-            for (int i = 0; i < n; ++i)
-                for (std::size_t lane = 0; lane < lanes; ++lane) {
-                    const int bin = asked[lane] != nullptr ? segments[lane].first + i : -1;
-                    wide_->x(s, i)[lane] = bundle_.bins.contains(bin) ? xflux_[flat(asked[lane]->spectrum, bin)] : 0.0;
+    };
+    {
+        const NamedRange range(input.timeline, "wide band");
+        if (!wide_) wide_ = std::make_unique<SeamlessSolver>();
+        byLanes([&](std::span<Run> part, std::span<const Segment> segments, int nspec) {
+            wide_->shape(nspec, n, reach_, plan.ndiag, widestBands, widestBands.narrow + 1);
+            gather(*wide_, segments, nspec, n);
+            for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(*wide_, segments[lane], n, lane);
+            // S is wanted of spectra between the ends, but for the bundle's own.
+            int first = nspec - 1;
+            int last = 0;
+            for (const Run& run : part) {
+                first = std::min(first, run.spectra.front().spectrum - run.segment.spectra.first);
+                last = std::max(last, run.spectra.back().spectrum - run.segment.spectra.first);
+            }
+            (void)wide_->eliminate(first, last);
+            std::vector<Check> checks(size(nspec) * lanes);
+            std::vector<const Waiting*> kept(checks.size(), nullptr);
+            forAsked(part, nspec, [&](int s, std::span<const Waiting* const> asked) {
+                fillXflux(*wide_, s, segments, asked, n);
+                wide_->root(s);
+                for (std::size_t lane = 0; lane < part.size(); ++lane) {
+                    if (asked[lane] == nullptr) continue;
+                    const Waiting& one = *asked[lane];
+                    const Check check =
+                        examine(*wide_, segments[lane], n, static_cast<int>(lane), one.spectrum, segments[lane].core);
+                    const std::uint32_t reasons = judge(check, bounds);
+                    checks[size(s) * lanes + lane] = check;
+                    if (reasons != 0) {
+                        part[lane].left.push_back({one.spectrum, one.step, one.reasons | reasons, one.seam, false});
+                        continue;
+                    }
+                    kept[size(s) * lanes + lane] = &one;
+                    note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::WideBand));
+                    writeBins(input, output, one.spectrum, segments[lane].core,
+                              LaneAccess{wide_.get(), segments[lane].first, lane});
                 }
-            wide_->root(s);
+            });
+            for (int s = 0; s < nspec; ++s)
+                for (std::size_t lane = 0; lane < part.size(); ++lane) {
+                    const std::size_t at = size(s) * lanes + lane;
+                    if (kept[at] == nullptr) continue;
+                    const double before = s > 0 ? checks[at - lanes].contraction : 0.0;
+                    const double after = s + 1 < nspec ? checks[at + lanes].contraction : 0.0;
+                    if (isTainted(checks[at], std::max(before, after), bounds)) part[lane].left.push_back(*kept[at]);
+                }
+        });
+    }
+    std::erase_if(runs, [](const Run& run) { return run.left.empty(); });
+    if (runs.empty()) return;
+    for (Run& run : runs) run.spectra = std::move(run.left);
+    const NamedRange range(input.timeline, "full blocks");
+    if (!dense_) dense_ = std::make_unique<LaneSolver>();
+    byLanes([&](std::span<Run> part, std::span<const Segment> segments, int nspec) {
+        dense_->shape(nspec, n, reach_, size(bands_.narrow + 1), plan.ndiag);
+        gather(*dense_, segments, nspec, n);
+        for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(*dense_, segments[lane], n, lane);
+        std::fill_n(dense_->y(0, 0), size(nspec) * size(n) * lanes, 0.0);
+        dense_->solveDense(0, nspec);
+        forAsked(part, nspec, [&](int s, std::span<const Waiting* const> asked) {
+            fillXflux(*dense_, s, segments, asked, n);
+            std::vector<std::vector<double>> schur(part.size()); // [n][n]; rootDense() takes its own to pieces
+            for (std::size_t lane = 0; lane < part.size(); ++lane) {
+                if (asked[lane] == nullptr) continue;
+                schur[lane].resize(size(n) * size(n));
+                for (int i = 0; i < n; ++i)
+                    for (int j = i; j < n; ++j)
+                        schur[lane][size(i) * size(n) + size(j)] = schur[lane][size(j) * size(n) + size(i)] =
+                            dense_->schur(s, i, j)[lane];
+            }
+            dense_->rootDense(s);
             for (std::size_t lane = 0; lane < part.size(); ++lane) {
                 if (asked[lane] == nullptr) continue;
                 const Waiting& one = *asked[lane];
-                const Check check =
-                    examine(*wide_, segments[lane], n, static_cast<int>(lane), one.spectrum, segments[lane].core);
-                const std::uint32_t reasons = judge(check, bounds);
-                if (reasons == 0) {
-                    note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::WideBand));
-                    writeBins(input, output, one.spectrum, segments[lane].core,
-                              LaneAccess{wide_.get(), s, segments[lane].first, lane});
-                } else {
-                    left[lane].push_back({one.spectrum, one.step, one.reasons | reasons, one.seam, false});
+                Check check;
+                check.condition = dense_->conditionBound(s)[lane];
+                if (!(check.condition > 0.0)) {
+                    decorrelateExactly(input, output, segments[lane], n, schur[lane], one);
+                    continue;
                 }
+                note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::Exact));
+                writeBins(input, output, one.spectrum, segments[lane].core,
+                          DenseAccess{dense_.get(), s, segments[lane].first, lane});
             }
+        });
+    });
+}
+
+/// The last rung: Q of a segment's S by eigen-decomposition, where its condition number is beyond all poles.
+void SeamlessPath::decorrelateExactly(const FrameInput& input, const FrameOutput& output, const Segment& segment, int n,
+                                      const std::vector<double>& schur, const Waiting& one) {
+    const Plan& plan = *input.plan;
+    const NamedRange range(input.timeline, "exact patch",
+                           {plan.subbundles[size(bundle_.subbundle)].bundle, one.step, 1});
+    Check check;
+    if (!std::isfinite(schur.front()) || !eigen_.compute(schur.data(), n)) {
+        note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::Failed));
+        return;
+    }
+    const std::vector<double>& values = eigen_.values();
+    check.condition = values.front() > 0.0 ? values.back() / values.front() : std::numeric_limits<double>::infinity();
+    std::vector<double> roots(values.size());
+    for (std::size_t i = 0; i < roots.size(); ++i) roots[i] = std::sqrt(std::max(values[i], 0.0));
+    std::vector<double> q;
+    eigen_.compose(roots, q);
+    std::vector<double> rowSums(size(n), 0.0);
+    std::vector<double> qx(size(n), 0.0);
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < n; ++j) {
+            const int bin = segment.first + j;
+            const double value = q[size(i) * size(n) + size(j)];
+            rowSums[size(i)] += value;
+            if (bundle_.bins.contains(bin)) qx[size(i)] += value * xflux_[flat(one.spectrum, bin)];
         }
-        for (std::size_t lane = 0; lane < part.size(); ++lane)
-            if (!left[lane].empty())
-                decorrelateExactly(input, output, segments[lane], n, static_cast<int>(lane), left[lane]);
+    note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::Exact));
+    writeBins(input, output, one.spectrum, segment.core, ExactAccess{&q, &rowSums, &qx, n, segment.first});
+}
+
+/// Consecutive spectra of a patch are a segment by themselves, with two more on each side: what is beyond those is in their F and G already, which
+/// take the place of their own blocks (closeEnds()). Sorted by the number of spectra, since lanes have one shape.
+std::vector<SeamlessPath::Run> SeamlessPath::makeRuns(const Plan& plan, std::vector<Waiting>& waiting,
+                                                      int context) const {
+    std::sort(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
+        return a.step != b.step ? a.step < b.step : a.spectrum < b.spectrum;
+    });
+    std::vector<Run> runs;
+    for (const Waiting& one : waiting) {
+        if (!runs.empty() && runs.back().spectra.back().step == one.step &&
+            runs.back().spectra.back().spectrum + 1 == one.spectrum) {
+            runs.back().spectra.push_back(one);
+        } else {
+            const int first = plan.grid.pad + one.step * plan.grid.nwavestep;
+            Run run;
+            run.segment.core = {first, first + plan.grid.nwavestep};
+            run.segment.first = first - context;
+            run.segment.spectra.first = std::max(bundle_.spectra.first, one.spectrum - 2);
+            run.spectra = {one};
+            runs.push_back(std::move(run));
+        }
+        runs.back().segment.spectra.last = std::min(bundle_.spectra.last, one.spectrum + 3);
+    }
+    std::stable_sort(runs.begin(), runs.end(),
+                     [](const Run& a, const Run& b) { return a.segment.spectra.count() < b.segment.spectra.count(); });
+    return runs;
+}
+
+/// Calls body(spectrum of the segments, what is wanted of it in each lane) for spectra that are wanted in any.
+template <class Body> void SeamlessPath::forAsked(std::span<const Run> part, int nspec, const Body& body) {
+    std::array<const Waiting*, LaneSolver::mostLanes> asked{};
+    for (int s = 0; s < nspec; ++s) {
+        bool any = false;
+        for (std::size_t lane = 0; lane < part.size(); ++lane) {
+            asked[lane] = nullptr;
+            for (const Waiting& one : part[lane].spectra)
+                if (one.spectrum - part[lane].segment.spectra.first == s) asked[lane] = &one;
+            any = any || asked[lane] != nullptr;
+        }
+        if (any) body(s, std::span<const Waiting* const>(asked.data(), part.size()));
+    }
+}
+
+/// The bundle's xflux, for the lanes that ask.
+template <class Solver>
+void SeamlessPath::fillXflux(Solver& solver, int s, std::span<const Segment> segments,
+                             std::span<const Waiting* const> asked, int n) const {
+    const std::size_t lanes = size(SeamlessSolver::lanes());
+    std::fill_n(solver.x(s, 0), size(n) * lanes, 0.0);
+    for (std::size_t lane = 0; lane < asked.size(); ++lane) {
+        if (asked[lane] == nullptr) continue;
+        const int first = segments[lane].first;
+        for (int bin = std::max(0, first); bin < std::min(bundle_.bins.last, first + n); ++bin)
+            solver.x(s, bin - first)[lane] = xflux_[flat(asked[lane]->spectrum, bin)];
     }
 }
 
 /// Puts F of a segment's first spectrum and G of its last in place of their own blocks, as far as the bundle goes on there. Each bin's row is taken from where its
 /// xflux is, so that it does not matter how a segment lies to those of the first rung.
-void SeamlessPath::closeEnds(const Segment& segment, int n, std::size_t lane) {
+template <class Solver>
+void SeamlessPath::closeEnds(Solver& solver, const Segment& segment, int n, std::size_t lane) const {
     const std::size_t lanes = size(SeamlessSolver::lanes());
     const int end = std::min(bundle_.bins.last, segment.first + n);
     const auto replace = [&](int spectrum, bool first) {
@@ -664,130 +844,13 @@ void SeamlessPath::closeEnds(const Segment& segment, int n, std::size_t lane) {
             const int s = spectrum - bundle_.spectra.first;
             const int i = bin - segments_[home].first;
             const int theirs = static_cast<int>(home % lanes);
-            double* to = wide_->own(spectrum - segment.spectra.first, bin - segment.first) + lane;
-            for (int d = 0; d <= from.band() && bin + d < end; ++d)
-                to[size(d) * lanes] = (first ? from.fromFirst(s, i, d) : from.fromLast(s, i, d))[theirs];
+            double* to = solver.own(spectrum - segment.spectra.first, bin - segment.first) + lane;
+            for (int d = 0; d <= bands_.narrow && bin + d < end; ++d)
+                to[size(d) * lanes] = first ? from.fromFirst(s, i, d, theirs) : from.fromLast(s, i, d, theirs);
         }
     };
     if (segment.spectra.first > bundle_.spectra.first) replace(segment.spectra.first, true);
     if (segment.spectra.last < bundle_.spectra.last) replace(segment.spectra.last - 1, false);
-}
-
-namespace {
-
-/// Dense symmetric matrices: upper triangle, rows padded for the kernels.
-struct Dense {
-    int n = 0;
-    std::size_t stride = 0;
-    std::vector<double> values;
-
-    explicit Dense(int order)
-        : n(order), stride(kernels::paddedStride(size(order))), values(size(order) * stride + kernels::kernelPad) {}
-    [[nodiscard]] double& operator()(int i, int j) { return values[size(i) * stride + size(j)]; }
-};
-
-struct DenseAccess {
-    const std::vector<double>* q;
-    const std::vector<double>* rowSums;
-    const std::vector<double>* qx;
-    int n;
-    int first;
-    [[nodiscard]] double rowSum(int bin) const { return (*rowSums)[size(bin - first)]; }
-    [[nodiscard]] double qTimesX(int bin) const { return (*qx)[size(bin - first)]; }
-    [[nodiscard]] double element(int bin, int d) const {
-        return (*q)[size(bin - first) * size(n) + size(bin - first + d)];
-    }
-};
-
-} // namespace
-
-/// The last rung, for some spectra of one segment: the elimination with dense blocks, and Q by eigen-decomposition.
-void SeamlessPath::decorrelateExactly(const FrameInput& input, const FrameOutput& output, const Segment& segment, int n,
-                                      int lane, const std::vector<Waiting>& spectra) {
-    const Plan& plan = *input.plan;
-    const NamedRange range(input.timeline, "exact patch",
-                           {plan.subbundles[size(bundle_.subbundle)].bundle, spectra.front().step, 1});
-    SeamlessSolver& solver = *wide_;
-    const std::size_t lanes = size(SeamlessSolver::lanes());
-    const int count = segment.spectra.count();
-    const auto own = [&](int s, Dense& to, double factor) {
-        for (int i = 0; i < n; ++i)
-            for (int d = 0; d < static_cast<int>(solver.ownWidth()) && i + d < n; ++d)
-                to(i, i + d) += factor * solver.own(s, i)[size(d) * lanes + size(lane)];
-    };
-    std::vector<double> factor;
-    std::vector<double> columns;
-    std::vector<int> columnCount(size(n));
-    for (int i = 0; i < n; ++i) columnCount[size(i)] = std::min(n, i + reach_ + 1);
-    // to -= E^T from^-1 E for the coupling of spectrum s with s + 1, or its transpose.
-    const auto eliminate = [&](const Dense& from, int s, bool forward, Dense& to) {
-        factor.assign(size(n) * from.stride + kernels::kernelPad, 0.0);
-        for (int i = 0; i < n; ++i)
-            std::copy_n(from.values.begin() + static_cast<std::ptrdiff_t>(size(i) * from.stride + size(i)), n - i,
-                        factor.begin() + static_cast<std::ptrdiff_t>(size(i) * from.stride));
-        columns.assign(size(n) * from.stride + kernels::kernelPad, 0.0);
-        for (int i = 0; i < n; ++i)
-            for (int j = std::max(0, i - reach_); j <= std::min(n - 1, i + reach_); ++j) {
-                const double value = solver.next(s, i)[size(j - i + reach_) * lanes + size(lane)];
-                columns[forward ? size(i) * from.stride + size(j) : size(j) * from.stride + size(i)] = value;
-            }
-        const kernels::BandView u{factor.data(), n, n - 1, from.stride};
-        if (!kernels::choleskyBand(u)) return false;
-        kernels::forwardSubstitute(u, columns.data(), from.stride, columnCount.data());
-        kernels::subtractGram(columns.data(), from.stride, columnCount.data(), n, to.values.data(), n);
-        return true;
-    };
-
-    std::vector<Dense> left(size(count), Dense(n));
-    std::vector<Dense> right(size(count), Dense(n));
-    bool good = true;
-    own(0, left[0], 1.0);
-    for (int s = 0; s + 1 < count && good; ++s) {
-        own(s + 1, left[size(s + 1)], 1.0);
-        good = eliminate(left[size(s)], s, true, left[size(s + 1)]);
-    }
-    own(count - 1, right[size(count - 1)], 1.0);
-    for (int s = count - 1; s > 0 && good; --s) {
-        own(s - 1, right[size(s - 1)], 1.0);
-        good = eliminate(right[size(s)], s - 1, false, right[size(s - 1)]);
-    }
-
-    std::vector<double> square(size(n) * size(n));
-    std::vector<double> q;
-    std::vector<double> rowSums(size(n));
-    std::vector<double> qx(size(n));
-    for (const Waiting& one : spectra) {
-        Check check;
-        const int s = one.spectrum - segment.spectra.first;
-        Dense& schur = left[size(s)];
-        for (int i = 0; i < n && good; ++i)
-            for (int j = i; j < n; ++j) schur(i, j) += right[size(s)](i, j);
-        if (good) own(s, schur, -1.0);
-        for (int i = 0; i < n && good; ++i)
-            for (int j = i; j < n; ++j)
-                square[size(i) * size(n) + size(j)] = square[size(j) * size(n) + size(i)] = schur(i, j);
-        if (!good || !eigen_.compute(square.data(), n)) {
-            note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::Failed));
-            continue;
-        }
-        const std::vector<double>& values = eigen_.values();
-        check.condition =
-            values.front() > 0.0 ? values.back() / values.front() : std::numeric_limits<double>::infinity();
-        std::vector<double> roots(values.size());
-        for (std::size_t i = 0; i < roots.size(); ++i) roots[i] = std::sqrt(std::max(values[i], 0.0));
-        eigen_.compose(roots, q);
-        for (int i = 0; i < n; ++i) {
-            rowSums[size(i)] = qx[size(i)] = 0.0;
-            for (int j = 0; j < n; ++j) {
-                const int bin = segment.first + j;
-                const double value = q[size(i) * size(n) + size(j)];
-                rowSums[size(i)] += value;
-                if (bundle_.bins.contains(bin)) qx[size(i)] += value * xflux_[flat(one.spectrum, bin)];
-            }
-        }
-        note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::Exact));
-        writeBins(input, output, one.spectrum, segment.core, DenseAccess{&q, &rowSums, &qx, n, segment.first});
-    }
 }
 
 /// chi2pix and masked fraction, row by row: model of all spectra, chi2 of its pixels, and their sums over spots.

@@ -12,63 +12,33 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "core/cpu/LaneBands-inl.h" // after foreach_target.h
+
 HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using SeamTag = hn::CappedTag<double, 8>;
-using SeamVec = hn::Vec<SeamTag>;
-
-/// Columns that a forward substitution carries at once: as many accumulators as hide the latency of a multiply-add.
-inline constexpr int seamColumns = 8;
 /// Columns a side of the tiles of a Gram matrix.
 inline constexpr int seamTile = 4;
 /// A bin's neighbourhood: eigenvectors further away, if below what the poles of the largest condition number cover, change its row of Q by 1e-9 at most.
 inline constexpr int seamNeighbourhood = 30;
 
-/// Banded matrices of order n, upper triangle by rows: (i, i + d) at [i seamWidth + d][lanes], d = 0 .. seamBand.
-template <int seamBand> struct Seam {
+/// Segments whose blocks are factorised with `seamBand` off-diagonals. S_s has `wide` of them, rows (i, i + d) at [i (wide + 1) + d][lanes]: those beyond
+/// seamBand are small, and corrected for (refine()).
+template <int seamBand> struct Seam : LaneBands<seamBand> {
+    using Bands = LaneBands<seamBand>;
+    using Bands::lanes, Bands::load, Bands::store;
     static constexpr std::size_t seamWidth = seamBand + 1;
-    /// Tiles that the diagonals of a Gram matrix reach over.
-    static constexpr int seamTilesBack = seamBand / seamTile;
-    /// Blocks of columns that are kept for Gram matrices.
-    static constexpr int seamBlocks = (seamBand + seamTile) / seamColumns + 2;
 
-    static HWY_INLINE SeamVec load(const double* p) { return hn::Load(SeamTag(), p); }
-    static HWY_INLINE void store(SeamVec v, double* p) { hn::Store(v, SeamTag(), p); }
-    static HWY_INLINE std::size_t lanes() { return hn::Lanes(SeamTag()); }
-
-    /// A = U^T U: U's rows with 1/u_ii in place of u_ii. seamBand rows of zeros must precede `factor`. A bin whose pivot is not above 1e-14 of
-    /// `own`, its diagonal element before any elimination, is taken out: 1/u_ii = 0 and a row of zeros, as if its diagonal were infinite.
+    /// F = U^T U for the narrow part of F. A bin whose pivot is not above 1e-14 of `own`, its diagonal element before any elimination, is taken out.
     /// Cost: n band^2/2.
-    static void cholesky(const double* a, const double* own, std::size_t ownWidth, int n, double* factor) {
-        const SeamTag d;
+    static void cholesky(const double* a, std::size_t rowLength, const double* own, std::size_t ownWidth, int n,
+                         double* factor) {
+        const Tag d;
         const std::size_t step = lanes();
-        const SeamVec least = hn::Set(d, 1e-14);
-        for (int i = 0; i < n; ++i) {
-            SeamVec t[seamBand + 1];
-            const double* row = a + static_cast<std::size_t>(i) * seamWidth * step;
-            PATCHLIGHT_UNROLL
-            for (int k = 0; k <= seamBand; ++k) t[k] = load(row + static_cast<std::size_t>(k) * step);
-            const SeamVec threshold = hn::Mul(least, load(own + static_cast<std::size_t>(i) * ownWidth * step));
-            const double* before =
-                factor + static_cast<std::ptrdiff_t>(i - seamBand) * static_cast<std::ptrdiff_t>(seamWidth * step);
-            PATCHLIGHT_UNROLL
-            for (int m = seamBand; m >= 1; --m) {
-                const double* u = before + static_cast<std::size_t>(seamBand - m) * seamWidth * step;
-                const SeamVec v = load(u + static_cast<std::size_t>(m) * step);
-                PATCHLIGHT_UNROLL
-                for (int k = 0; k <= seamBand - m; ++k)
-                    t[k] = hn::NegMulAdd(v, load(u + static_cast<std::size_t>(m + k) * step), t[k]);
-            }
-            const auto good = hn::Gt(t[0], threshold);
-            const SeamVec inverse = hn::IfThenElseZero(good, hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0])));
-            double* out = factor + static_cast<std::size_t>(i) * seamWidth * step;
-            store(inverse, out);
-            PATCHLIGHT_UNROLL
-            for (int k = 1; k <= seamBand; ++k)
-                store(hn::IfThenElseZero(good, hn::Mul(t[k], inverse)), out + static_cast<std::size_t>(k) * step);
-        }
+        Bands::cholesky(a, rowLength, n, factor, [&](int i, Vec pivot) {
+            const Vec least = hn::Mul(hn::Set(d, 1e-14), load(own + static_cast<std::size_t>(i) * ownWidth * step));
+            return hn::IfThenElseZero(hn::Gt(pivot, least), hn::Div(hn::Set(d, 1.0), hn::Sqrt(pivot)));
+        });
     }
 
     /// Notes the bins that cholesky() took out.
@@ -79,85 +49,89 @@ template <int seamBand> struct Seam {
                 if (factor[i * seamWidth * step + lane] == 0.0) removed[i * step + lane] = 1;
     }
 
-    /// out -= E^T (U^T U)^-1 E, kept to `seamBand` diagonals: X = U^-T E, X^T X. `e(k, j)` points at element (k, j), |j - k| <= reach. A column of X
-    /// is followed to `tail` rows below its own. leak(j) += the largest element of diagonals band + 1 to band + 3 near j, and 8 times the square of the
-    /// last row of X: as much as the rest of its column can add, which falls off by a factor e every few rows.
-    /// Cost: n band (tail + reach) for X, and 16/13 of that for the Gram matrix.
+    /// out -= E^T (U^T U)^-1 E, kept to `wide` diagonals: X = U^-T E, X^T X. `e(k, j)` points at element (k, j), |j - k| <= reach. A column of X
+    /// is followed to `tail` rows below its own. leak(j) += the largest element of diagonals wide + 1 to wide + 3 near j, and 8 times what the last row of X
+    /// adds to diagonal `wide`: as much as the rest of its column can, which falls off by a factor e every few rows.
+    /// Cost: n band (tail + reach) for X, and about n wide (tail + 2 reach - wide/2) for the Gram matrix.
     template <class Element>
-    static void eliminate(const double* factor, int n, int reach, const Element& e, double* out, double* leak,
-                          double* ring) {
-        const SeamTag d;
+    static void eliminate(const double* factor, int n, int reach, int wide, int tail, const Element& e, double* out,
+                          double* leak, double* ring) {
+        const Tag d;
         const std::size_t step = lanes();
-        const int rows = 2 * reach + seamColumns + SeamlessSolver::tail; // of a block, from its first
-        const std::size_t blockSize = static_cast<std::size_t>(rows + seamBand) * seamColumns * step;
+        const int rows = 2 * reach + blockColumns + tail; // of a block, from its first
+        const std::size_t outWidth = static_cast<std::size_t>(wide + 1);
+        const int blocks = ringBlocks(wide);
+        const int tilesBack = wide / seamTile;
+        const std::size_t blockSize = static_cast<std::size_t>(rows + seamBand) * blockColumns * step;
         const auto firstRow = [&](int j0) { return std::max(0, j0 - reach); };
-        const auto endRow = [&](int j0) { return std::min(n, j0 + seamColumns + SeamlessSolver::tail); };
-        for (int j0 = 0; j0 < n; j0 += seamColumns) {
-            const int block = j0 / seamColumns;
+        const auto endRow = [&](int j0) { return std::min(n, j0 + blockColumns + tail); };
+        for (int j0 = 0; j0 < n; j0 += blockColumns) {
+            const int block = j0 / blockColumns;
             const int k0 = firstRow(j0);
             const int k1 = endRow(j0);
             // seamBand rows of zeros first, so that the substitution need not look where it begins.
-            double* x = ring + static_cast<std::size_t>(block % seamBlocks) * blockSize;
-            std::memset(x, 0, static_cast<std::size_t>(seamBand) * seamColumns * step * sizeof(double));
-            x += static_cast<std::size_t>(seamBand) * seamColumns * step;
+            double* x = ring + static_cast<std::size_t>(block % blocks) * blockSize;
+            std::memset(x, 0, static_cast<std::size_t>(seamBand) * blockColumns * step * sizeof(double));
+            x += static_cast<std::size_t>(seamBand) * blockColumns * step;
             for (int k = k0; k < k1; ++k) {
-                SeamVec t[seamColumns];
+                Vec t[blockColumns];
                 PATCHLIGHT_UNROLL
-                for (int c = 0; c < seamColumns; ++c) {
+                for (int c = 0; c < blockColumns; ++c) {
                     const int j = j0 + c;
                     t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
                 }
                 const double* u =
                     factor + static_cast<std::ptrdiff_t>(k - seamBand) * static_cast<std::ptrdiff_t>(seamWidth * step);
                 const double* before = x + static_cast<std::ptrdiff_t>(k - k0 - seamBand) *
-                                               static_cast<std::ptrdiff_t>(seamColumns * step);
+                                               static_cast<std::ptrdiff_t>(blockColumns * step);
                 PATCHLIGHT_UNROLL
                 for (int m = seamBand; m >= 1; --m) {
-                    const SeamVec v = load(u + static_cast<std::size_t>(m) * step);
+                    const Vec v = load(u + static_cast<std::size_t>(m) * step);
                     PATCHLIGHT_UNROLL
-                    for (int c = 0; c < seamColumns; ++c)
+                    for (int c = 0; c < blockColumns; ++c)
                         t[c] = hn::NegMulAdd(v, load(before + static_cast<std::size_t>(c) * step), t[c]);
                     u += seamWidth * step;
-                    before += seamColumns * step;
+                    before += blockColumns * step;
                 }
-                const SeamVec inverse = load(u);
-                double* to = x + static_cast<std::size_t>(k - k0) * seamColumns * step;
+                const Vec inverse = load(u);
+                double* to = x + static_cast<std::size_t>(k - k0) * blockColumns * step;
                 PATCHLIGHT_UNROLL
-                for (int c = 0; c < seamColumns; ++c)
+                for (int c = 0; c < blockColumns; ++c)
                     store(hn::Mul(t[c], inverse), to + static_cast<std::size_t>(c) * step);
             }
 
-            SeamVec left = hn::Zero(d); // what leaves the band or the tail
+            Vec left = hn::Zero(d); // what leaves the band or the tail
             if (k1 < n) {
-                const double* last = x + static_cast<std::size_t>(k1 - 1 - k0) * seamColumns * step;
-                for (int c = 0; c < seamColumns; ++c) {
-                    const SeamVec v = load(last + static_cast<std::size_t>(c) * step);
-                    left = hn::Max(left, hn::Mul(v, v));
-                }
+                // The column `wide` bins on has this row that much closer to its own.
+                const double* last = x + static_cast<std::size_t>(k1 - 1 - k0) * blockColumns * step;
+                const double* closer =
+                    x + static_cast<std::size_t>(std::max(0, k1 - 1 - wide - k0)) * blockColumns * step;
+                for (std::size_t c = 0; c < blockColumns * step; c += step)
+                    left = hn::Max(left, hn::Abs(hn::Mul(load(last + c), load(closer + c))));
                 left = hn::Mul(left, hn::Set(d, 8.0));
             }
-            for (int cj = 0; cj < seamColumns && j0 + cj < n; cj += seamTile) {
+            for (int cj = 0; cj < blockColumns && j0 + cj < n; cj += seamTile) {
                 const int j = j0 + cj;
-                for (int i = std::max(0, j - seamTilesBack * seamTile); i <= j; i += seamTile) {
-                    const int i0 = i / seamColumns * seamColumns;
-                    const double* xi = ring + static_cast<std::size_t>(i0 / seamColumns % seamBlocks) * blockSize +
-                                       static_cast<std::size_t>(seamBand) * seamColumns * step;
+                for (int i = std::max(0, j - tilesBack * seamTile); i <= j; i += seamTile) {
+                    const int i0 = i / blockColumns * blockColumns;
+                    const double* xi = ring + static_cast<std::size_t>(i0 / blockColumns % blocks) * blockSize +
+                                       static_cast<std::size_t>(seamBand) * blockColumns * step;
                     const int last = std::min(endRow(i0), k1);
-                    SeamVec t[seamTile][seamTile];
+                    Vec t[seamTile][seamTile];
                     for (auto& r : t)
-                        for (SeamVec& v : r) v = hn::Zero(d);
-                    const double* li = xi + (static_cast<std::size_t>(k0 - firstRow(i0)) * seamColumns +
+                        for (Vec& v : r) v = hn::Zero(d);
+                    const double* li = xi + (static_cast<std::size_t>(k0 - firstRow(i0)) * blockColumns +
                                              static_cast<std::size_t>(i - i0)) *
                                                 step;
                     const double* rj = x + static_cast<std::size_t>(cj) * step;
-                    for (int k = k0; k < last; ++k, li += seamColumns * step, rj += seamColumns * step) {
-                        const SeamVec r0 = load(rj);
-                        const SeamVec r1 = load(rj + step);
-                        const SeamVec r2 = load(rj + 2 * step);
-                        const SeamVec r3 = load(rj + 3 * step);
+                    for (int k = k0; k < last; ++k, li += blockColumns * step, rj += blockColumns * step) {
+                        const Vec r0 = load(rj);
+                        const Vec r1 = load(rj + step);
+                        const Vec r2 = load(rj + 2 * step);
+                        const Vec r3 = load(rj + 3 * step);
                         PATCHLIGHT_UNROLL
                         for (std::size_t p = 0; p < seamTile; ++p) {
-                            const SeamVec l = load(li + p * step);
+                            const Vec l = load(li + p * step);
                             t[p][0] = hn::MulAdd(l, r0, t[p][0]);
                             t[p][1] = hn::MulAdd(l, r1, t[p][1]);
                             t[p][2] = hn::MulAdd(l, r2, t[p][2]);
@@ -171,8 +145,8 @@ template <int seamBand> struct Seam {
                             const int row = i + p;
                             const int column = j + q;
                             if (column < row || column >= n) continue;
-                            if (column - row <= seamBand) {
-                                double* at = out + (static_cast<std::size_t>(row) * seamWidth +
+                            if (column - row <= wide) {
+                                double* at = out + (static_cast<std::size_t>(row) * outWidth +
                                                     static_cast<std::size_t>(column - row)) *
                                                        step;
                                 store(hn::Sub(load(at), t[p][q]), at);
@@ -183,21 +157,22 @@ template <int seamBand> struct Seam {
                     }
                 }
             }
-            for (int c = 0; c < seamColumns && j0 + c < n; ++c) {
+            for (int c = 0; c < blockColumns && j0 + c < n; ++c) {
                 double* at = leak + static_cast<std::size_t>(j0 + c) * step;
                 store(hn::Add(load(at), left), at);
             }
         }
     }
 
-    /// D_s widened to the band.
+    /// D_s with room for the wide band.
     static void widen(const SeamlessSolver::View& v, int s, double* out) {
         const std::size_t step = lanes();
+        const std::size_t outWidth = static_cast<std::size_t>(v.wide + 1);
         const double* own = v.own + static_cast<std::size_t>(s * v.nwave) * v.ownWidth * step;
         for (int i = 0; i < v.nwave; ++i) {
             std::memcpy(out, own, v.ownWidth * step * sizeof(double));
-            std::memset(out + v.ownWidth * step, 0, (seamWidth - v.ownWidth) * step * sizeof(double));
-            out += seamWidth * step;
+            std::memset(out + v.ownWidth * step, 0, (outWidth - v.ownWidth) * step * sizeof(double));
+            out += outWidth * step;
             own += v.ownWidth * step;
         }
     }
@@ -212,79 +187,86 @@ template <int seamBand> struct Seam {
                static_cast<std::size_t>(seamBand) * seamWidth * lanes();
     }
 
-    static std::size_t workSize(int n, int reach) {
+    /// Blocks of columns that are kept for Gram matrices.
+    static int ringBlocks(int wide) { return (wide + seamTile) / blockColumns + 2; }
+    static std::size_t workSize(int n, int reach, int wide, int tail) {
         const std::size_t order = static_cast<std::size_t>(n) + 2 * seamBand;
-        const std::size_t ring = static_cast<std::size_t>(seamBlocks) *
-                                 static_cast<std::size_t>(2 * reach + seamColumns + SeamlessSolver::tail + seamBand) *
-                                 seamColumns;
-        const std::size_t root = order * seamWidth + 5 * order + 32 * seamWidth;
-        return (2 * order * seamWidth + ring + root) * lanes();
+        const std::size_t ring = static_cast<std::size_t>(ringBlocks(wide)) *
+                                 static_cast<std::size_t>(2 * reach + blockColumns + tail + seamBand) * blockColumns;
+        const std::size_t elimination = order * (seamWidth + 2 * static_cast<std::size_t>(wide + 1)) + ring;
+        const std::size_t root =
+            order * 2 * seamWidth + static_cast<std::size_t>(Bands::inverseRows) * seamWidth + 6 * order;
+        return std::max(elimination, root) * lanes();
     }
 
-    /// F of spectra 0 .. last and G of spectra nspec - 1 .. first.
+    /// F of spectra 0 .. last, G of spectra nspec - 1 .. first, and S_s = F_s + G_s - D_s of those that have both: both have counted D_s once.
     static void eliminateAll(const SeamlessSolver::View& v, int first, int last) {
         const std::size_t step = lanes();
         const int n = v.nwave;
         const std::size_t order = static_cast<std::size_t>(n);
-        const std::size_t bandSize = order * seamWidth * step;
+        const std::size_t wideWidth = static_cast<std::size_t>(v.wide + 1);
+        const std::size_t wideSize = order * wideWidth * step;
+        const std::size_t narrowSize = order * seamWidth * step;
         const std::size_t zeros = static_cast<std::size_t>(seamBand) * seamWidth * step;
         const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
         double* rightFactor = v.work;
         std::memset(rightFactor, 0, zeros * sizeof(double));
         rightFactor += zeros;
-        double* ring = rightFactor + bandSize;
+        double* here = rightFactor + narrowSize; // G of a spectrum and of the one before it
+        double* before = here + wideSize;
+        double* ring = before + wideSize;
         std::memset(v.leak, 0, static_cast<std::size_t>(v.nspec) * order * step * sizeof(double));
 
-        widen(v, 0, v.left);
+        widen(v, 0, v.schur);
         for (int s = 0; s <= last; ++s) {
-            double* here = v.left + static_cast<std::size_t>(s) * bandSize;
+            double* f = v.schur + static_cast<std::size_t>(s) * wideSize;
             double* factor = factorOf(v, s);
             std::memset(factor - zeros, 0, zeros * sizeof(double));
-            cholesky(here, ownOf(v, s), v.ownWidth, n, factor);
+            cholesky(f, wideWidth, ownOf(v, s), v.ownWidth, n, factor);
             noteRemoved(factor, n, v.removed + static_cast<std::size_t>(s) * order * step);
             if (s == last) break;
-            widen(v, s + 1, here + bandSize);
+            widen(v, s + 1, f + wideSize);
             const double* e = v.next + static_cast<std::size_t>(s * n) * nextWidth * step;
             eliminate(
-                factor, n, v.reach,
+                factor, n, v.reach, v.wide, v.tail,
                 [&](int k, int j) {
                     return e +
                            (static_cast<std::size_t>(k) * nextWidth + static_cast<std::size_t>(j - k + v.reach)) * step;
                 },
-                here + bandSize, v.leak + static_cast<std::size_t>(s + 1) * order * step, ring);
+                f + wideSize, v.leak + static_cast<std::size_t>(s + 1) * order * step, ring);
         }
 
-        widen(v, v.nspec - 1, v.right + static_cast<std::size_t>(v.nspec - 1) * bandSize);
-        for (int s = v.nspec - 1; s > first; --s) {
-            double* here = v.right + static_cast<std::size_t>(s) * bandSize;
-            cholesky(here, ownOf(v, s), v.ownWidth, n, rightFactor);
+        widen(v, v.nspec - 1, here);
+        for (int s = v.nspec - 1; s >= first; --s) {
+            double* kept = v.right + static_cast<std::size_t>(s) * narrowSize;
+            for (std::size_t i = 0; i < order; ++i)
+                std::memcpy(kept + i * seamWidth * step, here + i * wideWidth * step,
+                            seamWidth * step * sizeof(double));
+            if (s <= last) {
+                double* f = v.schur + static_cast<std::size_t>(s) * wideSize;
+                const double* own = ownOf(v, s);
+                for (std::size_t i = 0; i < order; ++i) {
+                    const std::size_t at = i * wideWidth * step;
+                    for (std::size_t k = 0; k < wideWidth * step; k += step) {
+                        Vec value = hn::Add(load(f + at + k), load(here + at + k));
+                        if (k < v.ownWidth * step) value = hn::Sub(value, load(own + i * v.ownWidth * step + k));
+                        store(value, f + at + k);
+                    }
+                }
+            }
+            if (s == first) break;
+            cholesky(here, wideWidth, ownOf(v, s), v.ownWidth, n, rightFactor);
             noteRemoved(rightFactor, n, v.removed + static_cast<std::size_t>(s) * order * step);
-            widen(v, s - 1, here - bandSize);
+            widen(v, s - 1, before);
             const double* e = v.next + static_cast<std::size_t>((s - 1) * n) * nextWidth * step;
             eliminate(
-                rightFactor, n, v.reach,
+                rightFactor, n, v.reach, v.wide, v.tail,
                 [&](int k, int j) {
                     return e +
                            (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(k - j + v.reach)) * step;
                 },
-                here - bandSize, v.leak + static_cast<std::size_t>(s - 1) * order * step, ring);
-        }
-    }
-
-    /// S_s = F_s + G_s - D_s: both have counted D_s once.
-    static void schur(const SeamlessSolver::View& v, int s, double* out) {
-        const std::size_t step = lanes();
-        const std::size_t order = static_cast<std::size_t>(v.nwave);
-        const double* left = v.left + static_cast<std::size_t>(s) * order * seamWidth * step;
-        const double* right = v.right + static_cast<std::size_t>(s) * order * seamWidth * step;
-        const double* own = v.own + static_cast<std::size_t>(s) * order * v.ownWidth * step;
-        for (std::size_t i = 0; i < order; ++i) {
-            for (std::size_t k = 0; k < seamWidth; ++k) {
-                const std::size_t at = (i * seamWidth + k) * step;
-                SeamVec value = hn::Add(load(left + at), load(right + at));
-                if (k < v.ownWidth) value = hn::Sub(value, load(own + (i * v.ownWidth + k) * step));
-                store(value, out + at);
-            }
+                before, v.leak + static_cast<std::size_t>(s - 1) * order * step, ring);
+            std::swap(here, before);
         }
     }
 
@@ -292,7 +274,7 @@ template <int seamBand> struct Seam {
     static void solveBand(const double* factor, int n, double* x) {
         const std::size_t step = lanes();
         for (int i = 0; i < n; ++i) {
-            SeamVec sum = load(x + static_cast<std::size_t>(i) * step);
+            Vec sum = load(x + static_cast<std::size_t>(i) * step);
             const int back = std::min(seamBand, i);
             const double* u =
                 factor + (static_cast<std::size_t>(i - back) * seamWidth + static_cast<std::size_t>(back)) * step;
@@ -302,7 +284,7 @@ template <int seamBand> struct Seam {
                   x + static_cast<std::size_t>(i) * step);
         }
         for (int i = n - 1; i >= 0; --i) {
-            SeamVec sum = load(x + static_cast<std::size_t>(i) * step);
+            Vec sum = load(x + static_cast<std::size_t>(i) * step);
             const double* u = factor + static_cast<std::size_t>(i) * seamWidth * step;
             for (int m = std::min(seamBand, n - 1 - i); m >= 1; --m)
                 sum = hn::NegMulAdd(load(u + static_cast<std::size_t>(m) * step),
@@ -318,7 +300,7 @@ template <int seamBand> struct Seam {
         const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
         const double* e = v.next + static_cast<std::size_t>((fromNext ? s : s - 1) * n) * nextWidth * step;
         for (int i = 0; i < n; ++i) {
-            SeamVec sum = load(to + static_cast<std::size_t>(i) * step);
+            Vec sum = load(to + static_cast<std::size_t>(i) * step);
             for (int j = std::max(0, i - v.reach); j <= std::min(n - 1, i + v.reach); ++j) {
                 const double* at =
                     fromNext
@@ -365,7 +347,7 @@ template <int seamBand> struct Seam {
             const double* own = v.own + static_cast<std::size_t>(s * n) * v.ownWidth * step;
             const int reach = static_cast<int>(v.ownWidth) - 1;
             for (int i = 0; i < n; ++i) {
-                SeamVec sum = load(r + static_cast<std::size_t>(i) * step);
+                Vec sum = load(r + static_cast<std::size_t>(i) * step);
                 for (int j = std::max(0, i - reach); j <= std::min(n - 1, i + reach); ++j) {
                     const std::size_t at = static_cast<std::size_t>(std::min(i, j)) * v.ownWidth +
                                            static_cast<std::size_t>(std::abs(i - j));
@@ -378,53 +360,70 @@ template <int seamBand> struct Seam {
         }
     }
 
-    /// S + shift = L D L^T going down, with b = D^-1 L^-1 times 1 and x on the way. `unit`: rows of L^T (1/d in place of the 1),
-    /// preceded by seamBand rows of zeros; b1 and bx likewise. Cost: n band (band/2 + 2).
-    static HWY_INLINE void descend(const double* s, SeamVec shift, int n, const double* x, double* unit, double* pivot,
-                                   double* b1, double* bx) {
-        const SeamTag d;
-        const std::size_t step = lanes();
-        for (int i = 0; i < n; ++i) {
-            SeamVec t[seamBand + 1];
-            const double* row = s + static_cast<std::size_t>(i) * seamWidth * step;
-            PATCHLIGHT_UNROLL
-            for (int k = 0; k <= seamBand; ++k) t[k] = load(row + static_cast<std::size_t>(k) * step);
-            t[0] = hn::Add(t[0], shift);
-            SeamVec one = hn::Set(d, 1.0);
-            SeamVec other = load(x + static_cast<std::size_t>(i) * step);
-            PATCHLIGHT_UNROLL
-            for (int m = seamBand; m >= 1; --m) {
-                const double* u =
-                    unit + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(seamWidth * step);
-                const SeamVec l = load(u + static_cast<std::size_t>(m) * step);
-                const SeamVec v =
-                    hn::Mul(l, load(pivot + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(step)));
-                PATCHLIGHT_UNROLL
-                for (int k = 0; k <= seamBand - m; ++k)
-                    t[k] = hn::NegMulAdd(v, load(u + static_cast<std::size_t>(m + k) * step), t[k]);
-                one = hn::NegMulAdd(
-                    l, load(b1 + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(step)), one);
-                other = hn::NegMulAdd(
-                    l, load(bx + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(step)), other);
+    /// What the diagonals beyond the narrow band add to solutions u of (B + p) u = b, B the narrow part of S = B + C:
+    /// (S + p)^-1 b = u - z + ..., z = (B + p)^-1 C u. Adds `factor` z, for b = 1 and b = x, to q1 and qx; what is left enters squared.
+    /// @param u1, ux  solutions; unit, inverse  factors of B + p; z1, zx  work, with seamBand zeros before and behind
+    /// Cost: n (4 (wide - band) + 4 band).
+    static HWY_INLINE void refine(const double* schur, int wide, int n, const double* unit, const double* inverse,
+                                  Vec factor, const double* u1, const double* ux, double* z1, double* zx, double* q1,
+                                  double* qx) {
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
+        const std::ptrdiff_t rowLength = (wide + 1) * step;
+        constexpr std::ptrdiff_t unitLength = seamBand + 1;
+        for (std::ptrdiff_t i = 0; i < n; ++i) {
+            // C u, and the forward substitution.
+            Vec one = hn::Zero(Tag());
+            Vec other = hn::Zero(Tag());
+            const double* row = schur + i * rowLength;
+            const std::ptrdiff_t behind = std::min<std::ptrdiff_t>(wide, n - 1 - i);
+            for (std::ptrdiff_t k = seamBand + 1; k <= behind; ++k) {
+                const Vec c = load(row + k * step);
+                one = hn::MulAdd(c, load(u1 + (i + k) * step), one);
+                other = hn::MulAdd(c, load(ux + (i + k) * step), other);
             }
-            const SeamVec inverse = hn::Div(hn::Set(d, 1.0), t[0]);
-            double* u = unit + static_cast<std::size_t>(i) * seamWidth * step;
-            store(inverse, u);
+            Vec oneBefore = hn::Zero(Tag());
+            Vec otherBefore = hn::Zero(Tag());
+            const std::ptrdiff_t ahead = std::min<std::ptrdiff_t>(wide, i);
+            for (std::ptrdiff_t k = seamBand + 1; k <= ahead; ++k) {
+                const Vec c = load(row - k * (rowLength - step));
+                oneBefore = hn::MulAdd(c, load(u1 + (i - k) * step), oneBefore);
+                otherBefore = hn::MulAdd(c, load(ux + (i - k) * step), otherBefore);
+            }
+            one = hn::Add(one, oneBefore);
+            other = hn::Add(other, otherBefore);
             PATCHLIGHT_UNROLL
-            for (int k = 1; k <= seamBand; ++k) store(hn::Mul(t[k], inverse), u + static_cast<std::size_t>(k) * step);
-            store(t[0], pivot + static_cast<std::size_t>(i) * step);
-            store(one, b1 + static_cast<std::size_t>(i) * step);
-            store(other, bx + static_cast<std::size_t>(i) * step);
+            for (std::ptrdiff_t m = seamBand; m >= 1; --m) {
+                const Vec u = load(unit + ((i - m) * unitLength + m) * step);
+                one = hn::NegMulAdd(u, load(z1 + (i - m) * step), one);
+                other = hn::NegMulAdd(u, load(zx + (i - m) * step), other);
+            }
+            store(one, z1 + i * step);
+            store(other, zx + i * step);
+        }
+        for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
+            const Vec reciprocal = load(inverse + i * step);
+            Vec one = hn::Mul(load(z1 + i * step), reciprocal);
+            Vec other = hn::Mul(load(zx + i * step), reciprocal);
+            PATCHLIGHT_UNROLL
+            for (std::ptrdiff_t m = seamBand; m >= 1; --m) {
+                const Vec u = load(unit + (i * unitLength + m) * step);
+                one = hn::NegMulAdd(u, load(z1 + (i + m) * step), one);
+                other = hn::NegMulAdd(u, load(zx + (i + m) * step), other);
+            }
+            store(one, z1 + i * step);
+            store(other, zx + i * step);
+            store(hn::MulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
+            store(hn::MulAdd(factor, other, load(qx + i * step)), qx + i * step);
         }
     }
 
     /// Pivots of S - shift; where one is not positive its bin is taken out, so that those after it speak of the rest. @return the smallest pivot
-    static SeamVec pivots(const double* s, SeamVec shift, int n, double* unit, double* pivot) {
-        const SeamTag d;
+    static Vec pivots(const double* s, Vec shift, int n, double* unit, double* pivot) {
+        const Tag d;
         const std::size_t step = lanes();
-        SeamVec smallest = hn::Set(d, 1e300);
+        Vec smallest = hn::Set(d, 1e300);
         for (int i = 0; i < n; ++i) {
-            SeamVec t[seamBand + 1];
+            Vec t[seamBand + 1];
             const double* row = s + static_cast<std::size_t>(i) * seamWidth * step;
             PATCHLIGHT_UNROLL
             for (int k = 0; k <= seamBand; ++k) t[k] = load(row + static_cast<std::size_t>(k) * step);
@@ -433,7 +432,7 @@ template <int seamBand> struct Seam {
             for (int m = seamBand; m >= 1; --m) {
                 const double* u =
                     unit + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(seamWidth * step);
-                const SeamVec v =
+                const Vec v =
                     hn::Mul(load(u + static_cast<std::size_t>(m) * step),
                             load(pivot + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(step)));
                 PATCHLIGHT_UNROLL
@@ -441,8 +440,8 @@ template <int seamBand> struct Seam {
                     t[k] = hn::NegMulAdd(v, load(u + static_cast<std::size_t>(m + k) * step), t[k]);
             }
             const auto good = hn::Gt(t[0], hn::Zero(d)); // false for NaN
-            const SeamVec inverse = hn::IfThenElseZero(good, hn::Div(hn::Set(d, 1.0), t[0]));
-            const SeamVec kept = hn::IfThenElseZero(good, t[0]);
+            const Vec inverse = hn::IfThenElseZero(good, hn::Div(hn::Set(d, 1.0), t[0]));
+            const Vec kept = hn::IfThenElseZero(good, t[0]);
             smallest = hn::Min(smallest, kept);
             double* u = unit + static_cast<std::size_t>(i) * seamWidth * step;
             PATCHLIGHT_UNROLL
@@ -453,93 +452,43 @@ template <int seamBand> struct Seam {
         return smallest;
     }
 
-    /// Going up: `factor` times the band of (L D L^T)^-1 (Takahashi's recurrence) and of its products with 1 and x are subtracted from q, q1 and qx.
-    /// b1 and bx are followed by seamBand zeros. @param ring  work: 16 rows of the inverse. Cost: n band (band + 3).
-    static HWY_INLINE void ascend(const double* unit, int n, SeamVec factor, double* b1, double* bx, double* ring,
-                                  int ndiag, double* q, double* q1, double* qx) {
-        const SeamTag d;
-        const std::size_t step = lanes();
-        constexpr int slots = 32;
-        static_assert(slots > seamBand);
-        std::memset(ring, 0, static_cast<std::size_t>(slots) * seamWidth * step * sizeof(double));
-        for (int i = n - 1; i >= 0; --i) {
-            const double* row = unit + static_cast<std::size_t>(i) * seamWidth * step;
-            const double* below[seamBand + 1];
-            PATCHLIGHT_UNROLL
-            for (int r = 1; r <= seamBand; ++r)
-                below[r] = ring + static_cast<std::size_t>((i + r) % slots) * seamWidth * step;
-            SeamVec one = load(b1 + static_cast<std::size_t>(i) * step);
-            SeamVec x = load(bx + static_cast<std::size_t>(i) * step);
-            one = hn::Mul(one, load(row)); // D^-1
-            x = hn::Mul(x, load(row));
-            SeamVec t[seamBand + 1];
-            PATCHLIGHT_UNROLL
-            for (int k = 1; k <= seamBand; ++k) t[k] = hn::Zero(d);
-            PATCHLIGHT_UNROLL
-            for (int m = seamBand; m >= 1; --m) {
-                const SeamVec u = load(row + static_cast<std::size_t>(m) * step);
-                one = hn::NegMulAdd(u, load(b1 + static_cast<std::size_t>(i + m) * step), one);
-                x = hn::NegMulAdd(u, load(bx + static_cast<std::size_t>(i + m) * step), x);
-                // Z(i + m, i + k), from the upper triangle.
-                PATCHLIGHT_UNROLL
-                for (int k = 1; k <= seamBand; ++k) {
-                    const int r = m < k ? m : k;
-                    const int c = m < k ? k - m : m - k;
-                    t[k] = hn::NegMulAdd(u, load(below[r] + static_cast<std::size_t>(c) * step), t[k]);
-                }
-            }
-            SeamVec diagonal = load(row);
-            PATCHLIGHT_UNROLL
-            for (int m = 1; m <= seamBand; ++m)
-                diagonal = hn::NegMulAdd(load(row + static_cast<std::size_t>(m) * step), t[m], diagonal);
-            double* zi = ring + static_cast<std::size_t>(i % slots) * seamWidth * step;
-            store(diagonal, zi);
-            PATCHLIGHT_UNROLL
-            for (int k = 1; k <= seamBand; ++k) store(t[k], zi + static_cast<std::size_t>(k) * step);
-            store(one, b1 + static_cast<std::size_t>(i) * step);
-            store(x, bx + static_cast<std::size_t>(i) * step);
-
-            double* qi = q + static_cast<std::size_t>(i) * static_cast<std::size_t>(ndiag + 1) * step;
-            for (int k = 0; k <= ndiag; ++k) {
-                double* at = qi + static_cast<std::size_t>(k) * step;
-                store(hn::NegMulAdd(factor, load(zi + static_cast<std::size_t>(k) * step), load(at)), at);
-            }
-            double* at = q1 + static_cast<std::size_t>(i) * step;
-            store(hn::NegMulAdd(factor, one, load(at)), at);
-            at = qx + static_cast<std::size_t>(i) * step;
-            store(hn::NegMulAdd(factor, x, load(at)), at);
-        }
-    }
-
     /// Q = S^(1/2) = sum_k c_k (1 - p_k (S + p_k)^-1), poles and weights of InverseSquareRoot.
     static void root(const SeamlessSolver::View& v, int s) {
-        const SeamTag d;
+        const Tag d;
         const std::size_t step = lanes();
         const int n = v.nwave;
         const std::size_t order = static_cast<std::size_t>(n);
-        double* matrix = v.work;
-        schur(v, s, matrix);
+        const std::size_t wideWidth = static_cast<std::size_t>(v.wide + 1);
+        const double* schur = v.schur + static_cast<std::size_t>(s) * order * wideWidth * step;
         const double* x = v.x + static_cast<std::size_t>(s) * order * step;
+        // Everything with zeros before the first row, and vectors with zeros behind the last one, so that edges need no special case.
         const std::size_t zeros = static_cast<std::size_t>(seamBand) * step;
-        double* unit = matrix + order * seamWidth * step;
-        std::memset(unit, 0, zeros * seamWidth * sizeof(double));
-        unit += zeros * seamWidth;
-        double* b1 = unit + order * seamWidth * step;
-        std::memset(b1, 0, zeros * sizeof(double));
-        b1 += zeros;
-        std::memset(b1 + order * step, 0, zeros * sizeof(double));
-        double* bx = b1 + order * step + zeros;
-        std::memset(bx, 0, zeros * sizeof(double));
-        bx += zeros;
-        std::memset(bx + order * step, 0, zeros * sizeof(double));
-        double* ring = bx + order * step + zeros;
-        std::memset(v.pivot, 0, zeros * sizeof(double));
-        double* pivot = v.pivot + zeros;
+        double* next = v.work;
+        const auto vector = [&] {
+            double* begin = next + zeros;
+            std::memset(next, 0, zeros * sizeof(double));
+            std::memset(begin + order * step, 0, zeros * sizeof(double));
+            next = begin + order * step + zeros;
+            return begin;
+        };
+        double* pivot = vector();
+        double* inverse = vector();
+        double* b1 = vector();
+        double* bx = vector();
+        double* z1 = vector();
+        double* zx = vector();
+        double* unit = next + zeros * seamWidth;
+        std::memset(next, 0, zeros * seamWidth * sizeof(double));
+        double* ring = unit + order * seamWidth * step;
+        double* matrix = ring + static_cast<std::size_t>(Bands::inverseRows) * seamWidth * step;
 
-        // Gershgorin's bound of the largest eigenvalue.
-        SeamVec largest = hn::Zero(d);
+        // The narrow part, Gershgorin's bound of the largest eigenvalue, and the largest element beyond.
+        Vec largest = hn::Zero(d);
+        for (std::size_t i = 0; i < order; ++i)
+            std::memcpy(matrix + i * seamWidth * step, schur + i * wideWidth * step, seamWidth * step * sizeof(double));
+        std::memset(v.outer, 0, order * step * sizeof(double));
         for (int i = 0; i < n; ++i) {
-            SeamVec sum = hn::Zero(d);
+            Vec sum = hn::Zero(d);
             for (int k = -std::min(seamBand, i); k <= std::min(seamBand, n - 1 - i); ++k) {
                 const int row = k < 0 ? i + k : i;
                 sum = hn::Add(sum, hn::Abs(load(matrix + (static_cast<std::size_t>(row) * seamWidth +
@@ -548,6 +497,13 @@ template <int seamBand> struct Seam {
             }
             store(sum, v.norm + static_cast<std::size_t>(i) * step);
             largest = hn::Max(largest, sum);
+            // An element counts for the bin in the middle between its row and its column.
+            for (int k = seamBand + 1; k <= std::min(v.wide, n - 1 - i); ++k) {
+                double* at = v.outer + static_cast<std::size_t>(i + k / 2) * step;
+                const Vec element =
+                    load(schur + (static_cast<std::size_t>(i) * wideWidth + static_cast<std::size_t>(k)) * step);
+                store(hn::Max(load(at), hn::Abs(element)), at);
+            }
         }
         HWY_ALIGN double largestOf[8];
         store(largest, largestOf);
@@ -602,10 +558,10 @@ template <int seamBand> struct Seam {
             poles = std::max(poles, f.pole.size());
             for (const double weight : f.weight) total[lane] += weight * std::sqrt(largestOf[lane] / f.kappa);
         }
-        double* q = v.q + static_cast<std::size_t>(s) * order * static_cast<std::size_t>(v.ndiag + 1) * step;
-        double* q1 = v.rowSum + static_cast<std::size_t>(s) * order * step;
-        double* qx = v.qx + static_cast<std::size_t>(s) * order * step;
-        const SeamVec c0 = load(total);
+        double* q = v.q;
+        double* q1 = v.rowSum;
+        double* qx = v.qx;
+        const Vec c0 = load(total);
         for (std::size_t i = 0; i < order; ++i) {
             for (std::size_t k = 0; k <= static_cast<std::size_t>(v.ndiag); ++k)
                 store(k == 0 ? c0 : hn::Zero(d), q + (i * static_cast<std::size_t>(v.ndiag + 1) + k) * step);
@@ -622,27 +578,39 @@ template <int seamBand> struct Seam {
                 pole[lane] = k < f.pole.size() ? f.pole[k] * scale : largestOf[lane];
                 factor[lane] = k < f.pole.size() ? f.weight[k] * std::sqrt(scale) * pole[lane] : 0.0;
             }
-            descend(matrix, load(pole), n, x, unit, pivot, b1, bx);
-            ascend(unit, n, load(factor), b1, bx, ring, v.ndiag, q, q1, qx);
+            (void)Bands::template factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
+            Bands::subtractInverse(unit, inverse, n, load(factor), b1, bx, ring, v.ndiag, q, q1, qx);
+            refine(schur, v.wide, n, unit, inverse, load(factor), b1, bx, z1, zx, q1, qx);
         }
     }
 };
 
-using SeamNarrow = Seam<SeamlessSolver::narrowBand>;
-using SeamWide = Seam<SeamlessSolver::wideBand>;
+/// Calls body(a Seam with v's narrow band).
+template <class Body> void withBand(int band, const Body& body) {
+    if (band == 8)
+        body(Seam<8>());
+    else if (band == 16)
+        body(Seam<16>());
+    else
+        body(Seam<20>());
+}
 
-void SeamEliminate(const SeamlessSolver::View& view, bool wide, int first, int last) {
-    wide ? SeamWide::eliminateAll(view, first, last) : SeamNarrow::eliminateAll(view, first, last);
+void SeamEliminate(const SeamlessSolver::View& view, int first, int last) {
+    withBand(view.narrow, [&](auto seam) { seam.eliminateAll(view, first, last); });
 }
-void SeamSolve(const SeamlessSolver::View& view, bool wide) {
-    wide ? SeamWide::solveAll(view) : SeamNarrow::solveAll(view);
+void SeamSolve(const SeamlessSolver::View& view) {
+    withBand(view.narrow, [&](auto seam) { seam.solveAll(view); });
 }
-void SeamResidual(const SeamlessSolver::View& view, const double* y) { SeamNarrow::residual(view, y); }
-void SeamRoot(const SeamlessSolver::View& view, bool wide, int s) {
-    wide ? SeamWide::root(view, s) : SeamNarrow::root(view, s);
+void SeamResidual(const SeamlessSolver::View& view, const double* y) { Seam<8>::residual(view, y); }
+void SeamRoot(const SeamlessSolver::View& view, int s) {
+    withBand(view.narrow, [&](auto seam) { seam.root(view, s); });
 }
-std::size_t SeamLanes() { return hn::Lanes(SeamTag()); }
-std::size_t SeamWorkSize(int n, int reach) { return SeamWide::workSize(n, reach); }
+std::size_t SeamLanes() { return hn::Lanes(Tag()); }
+std::size_t SeamWorkSize(const SeamlessSolver::Bands& bands, int n, int reach) {
+    std::size_t size = 0;
+    withBand(bands.narrow, [&](auto seam) { size = seam.workSize(n, reach, bands.wide, bands.tail); });
+    return size;
+}
 
 } // namespace patchlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -659,47 +627,48 @@ HWY_EXPORT(SeamWorkSize);
 
 int SeamlessSolver::lanes() { return static_cast<int>(HWY_DYNAMIC_DISPATCH(SeamLanes)()); }
 
-void SeamlessSolver::shape(int nspec, int nwave, int reach, int ndiag, int band, int ownWidth) {
-    band_ = band;
+void SeamlessSolver::shape(int nspec, int nwave, int reach, int ndiag, const Bands& bands, int ownWidth) {
+    bands_ = bands;
     ownWidth_ = static_cast<std::size_t>(ownWidth);
     nspec_ = nspec;
     nwave_ = nwave;
     reach_ = reach;
     ndiag_ = ndiag;
     lanes_ = static_cast<std::size_t>(lanes());
-    const std::size_t bins = static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave);
+    const std::size_t order = static_cast<std::size_t>(nwave);
+    const std::size_t bins = static_cast<std::size_t>(nspec) * order;
     own_.require(bins * ownWidth_ * lanes_);
     next_.require(bins * nextWidth() * lanes_);
-    factor_.require(static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave + wideBand) *
-                    static_cast<std::size_t>(band_ + 1) * lanes_);
-    for (AlignedBuffer* buffer : {&left_, &right_})
-        buffer->require(bins * static_cast<std::size_t>(band_ + 1) * lanes_);
-    for (AlignedBuffer* buffer : {&leak_, &side_, &x_, &rowSum_, &qx_}) buffer->require(bins * lanes_);
-    q_.require(bins * static_cast<std::size_t>(ndiag + 1) * lanes_);
-    norm_.require(static_cast<std::size_t>(nwave) * lanes_);
-    pivot_.require(static_cast<std::size_t>(nwave + wideBand) * lanes_);
-    work_.require(HWY_DYNAMIC_DISPATCH(SeamWorkSize)(nwave, reach));
+    factor_.require(static_cast<std::size_t>(nspec) * static_cast<std::size_t>(nwave + bands.narrow) * narrowWidth() *
+                    lanes_);
+    schur_.require(bins * wideWidth() * lanes_);
+    right_.require(bins * narrowWidth() * lanes_);
+    for (AlignedBuffer* buffer : {&leak_, &side_, &x_}) buffer->require(bins * lanes_);
+    for (AlignedBuffer* buffer : {&rowSum_, &qx_, &norm_, &outer_}) buffer->require(order * lanes_);
+    q_.require(order * static_cast<std::size_t>(ndiag + 1) * lanes_);
+    work_.require(HWY_DYNAMIC_DISPATCH(SeamWorkSize)(bands, nwave, reach));
     removed_.assign(bins * lanes_, 0);
-    lowest_.assign(static_cast<std::size_t>(nwave) * lanes_, 0.0);
+    lowest_.assign(order * lanes_, 0.0);
 }
 
 SeamlessSolver::View SeamlessSolver::view() {
-    return {nspec_,         nwave_,       reach_,        ndiag_,        ownWidth_,      own_.data(),  next_.data(),
-            factor_.data(), left_.data(), right_.data(), leak_.data(),  side_.data(),   x_.data(),    rowSum_.data(),
-            qx_.data(),     q_.data(),    norm_.data(),  pivot_.data(), lowest_.data(), work_.data(), removed_.data()};
+    return {nspec_,        nwave_,       reach_,        ndiag_,         bands_.narrow,  bands_.wide,
+            bands_.tail,   ownWidth_,    own_.data(),   next_.data(),   factor_.data(), schur_.data(),
+            right_.data(), leak_.data(), side_.data(),  x_.data(),      rowSum_.data(), qx_.data(),
+            q_.data(),     norm_.data(), outer_.data(), lowest_.data(), work_.data(),   removed_.data()};
 }
 
 int SeamlessSolver::eliminate(int first, int last) {
     std::fill(removed_.begin(), removed_.end(), char{0});
-    HWY_DYNAMIC_DISPATCH(SeamEliminate)(view(), band_ == wideBand, first, last);
+    HWY_DYNAMIC_DISPATCH(SeamEliminate)(view(), first, last);
     return static_cast<int>(std::count(removed_.begin(), removed_.end(), char{1}));
 }
 
-void SeamlessSolver::solve() { HWY_DYNAMIC_DISPATCH(SeamSolve)(view(), band_ == wideBand); }
+void SeamlessSolver::solve() { HWY_DYNAMIC_DISPATCH(SeamSolve)(view()); }
 
 void SeamlessSolver::residual(const double* y) { HWY_DYNAMIC_DISPATCH(SeamResidual)(view(), y); }
 
-void SeamlessSolver::root(int s) { HWY_DYNAMIC_DISPATCH(SeamRoot)(view(), band_ == wideBand, s); }
+void SeamlessSolver::root(int s) { HWY_DYNAMIC_DISPATCH(SeamRoot)(view(), s); }
 
 } // namespace patchlight
 #endif

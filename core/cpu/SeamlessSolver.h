@@ -12,23 +12,29 @@ namespace patchlight {
 ///
 /// The normal matrix of a segment is block-tridiagonal over spectra, with banded blocks: own blocks D_s, couplings E_s of neighbours. Elimination from
 /// the first spectrum, F_{s+1} = D_{s+1} - E_s^T F_s^-1 E_s, and from the last, G likewise, give the Schur complements S_s = F_s + G_s - D_s of all
-/// spectra; F's factors solve the whole system for any right-hand side. Blocks are kept to a band of off-diagonals, and columns of U^-T E_s to `tail`
-/// rows below their own: what both leave out is measured as it goes (leak()).
+/// spectra; F's factors solve the whole system for any right-hand side.
+///
+/// S_s is a narrow band, the spectrum's own block, and what neighbours add: far smaller, but falling off slowly along wavelength. So factorisations, of F
+/// as of S + p for the poles of its square root, have the narrow band, and what S has beyond it (outer()) corrects the solutions. Elements of S beyond
+/// the wide band are left out: leak() is how large they are.
 ///
 /// Arrays are [spectrum][bin][...][lanes]. Lanes do not see each other.
 class SeamlessSolver {
 public:
     /// Segments side by side: the vector length of the machine's instruction set, 1 to 8.
     [[nodiscard]] static int lanes();
-    /// Off-diagonals that the rungs keep.
-    static constexpr int narrowBand = 20;
-    static constexpr int wideBand = 24;
-    /// Rows below its own that a column of U^-T E is followed; what is left of it then counts squared.
-    static constexpr int tail = 40;
+    /// Off-diagonals that blocks keep.
+    struct Bands {
+        int narrow = 16; ///< in factorisations: one of narrowBands
+        int wide = 40;   ///< of S_s; a multiple of 4, above narrow
+        int tail =
+            46; ///< rows below its own that a column of U^-T E is followed; a few more than `wide`, or leak() is large
+    };
+    static constexpr int narrowBands[] = {8, 16, 20};
 
     /// Storage for segments of `nwave` bins; nothing is filled. @param reach largest |difference| of bins that couple two neighbours
-    /// @param band  narrowBand or wideBand; @param ownWidth  diagonals of own blocks, at most band + 1
-    void shape(int nspec, int nwave, int reach, int ndiag, int band, int ownWidth);
+    /// @param ownWidth  diagonals of own blocks, at most narrow + 1; @param ndiag  of Q, at most narrow
+    void shape(int nspec, int nwave, int reach, int ndiag, const Bands& bands, int ownWidth);
 
     // Inputs: every element is to be set.
     /// Upper triangle of a spectrum's own block, (bin, bin + d) at [d], d < ownWidth; zero beyond the last bin.
@@ -54,12 +60,17 @@ public:
     /// all bins, or of the largest there is.
     void root(int s);
 
-    /// Row sum of Q; [lanes] each.
-    [[nodiscard]] const double* rowSum(int s, int bin) const { return rowSum_.data() + flat(s, bin) * lanes_; }
-    [[nodiscard]] const double* qTimesX(int s, int bin) const { return qx_.data() + flat(s, bin) * lanes_; }
+    // Q of the spectrum of the last root(); [lanes] each.
+    /// Row sum.
+    [[nodiscard]] const double* rowSum(int bin) const {
+        return rowSum_.data() + static_cast<std::size_t>(bin) * lanes_;
+    }
+    [[nodiscard]] const double* qTimesX(int bin) const { return qx_.data() + static_cast<std::size_t>(bin) * lanes_; }
     /// Q[bin][bin + d], d = 0 .. ndiag.
-    [[nodiscard]] const double* q(int s, int bin, int d) const {
-        return q_.data() + (flat(s, bin) * static_cast<std::size_t>(ndiag_ + 1) + static_cast<std::size_t>(d)) * lanes_;
+    [[nodiscard]] const double* q(int bin, int d) const {
+        return q_.data() +
+               (static_cast<std::size_t>(bin) * static_cast<std::size_t>(ndiag_ + 1) + static_cast<std::size_t>(d)) *
+                   lanes_;
     }
     /// Lower bound of the eigenvalues of S_s in the neighbourhood of each bin, for the spectrum of the last root(): 0 where nothing is proved.
     [[nodiscard]] double lowest(int bin, int lane) const {
@@ -69,23 +80,41 @@ public:
     [[nodiscard]] double rowNorm(int bin, int lane) const {
         return norm_.data()[static_cast<std::size_t>(bin) * lanes_ + static_cast<std::size_t>(lane)];
     }
-    /// Largest element of S_s near a bin that band and tail leave out.
+    /// Largest element of S_s near a bin that lies beyond the narrow band, for the spectrum of the last root().
+    [[nodiscard]] double outer(int bin, int lane) const {
+        return outer_.data()[static_cast<std::size_t>(bin) * lanes_ + static_cast<std::size_t>(lane)];
+    }
+    /// What neighbours take from a bin's diagonal element, D_s - S_s.
+    [[nodiscard]] double taken(int s, int bin, int lane) const {
+        const std::size_t at = static_cast<std::size_t>(lane);
+        return own_.data()[flat(s, bin) * ownWidth_ * lanes_ + at] -
+               schur_.data()[flat(s, bin) * wideWidth() * lanes_ + at];
+    }
+    /// Largest element of S_s near a bin that wide band and tail leave out.
     [[nodiscard]] double leak(int s, int bin, int lane) const {
         return leak_.data()[flat(s, bin) * lanes_ + static_cast<std::size_t>(lane)];
     }
-    /// Elements (bin, bin + d) of F_s and G_s, d = 0 .. band: [lanes], after eliminate().
-    [[nodiscard]] const double* fromFirst(int s, int bin, int d) const { return left_.data() + banded(s, bin, d); }
-    [[nodiscard]] const double* fromLast(int s, int bin, int d) const { return right_.data() + banded(s, bin, d); }
-    [[nodiscard]] int band() const { return band_; }
+    /// Elements (bin, bin + d) of F_s and G_s, d = 0 .. narrow, after eliminate(); F of spectra that it was asked for.
+    [[nodiscard]] double fromFirst(int s, int bin, int d, int lane) const {
+        const std::size_t k = static_cast<std::size_t>(d);
+        const std::size_t at = static_cast<std::size_t>(lane);
+        const double own = k < ownWidth_ ? own_.data()[(flat(s, bin) * ownWidth_ + k) * lanes_ + at] : 0.0;
+        return schur_.data()[(flat(s, bin) * wideWidth() + k) * lanes_ + at] - fromLast(s, bin, d, lane) + own;
+    }
+    [[nodiscard]] double fromLast(int s, int bin, int d, int lane) const {
+        return right_.data()[(flat(s, bin) * narrowWidth() + static_cast<std::size_t>(d)) * lanes_ +
+                             static_cast<std::size_t>(lane)];
+    }
+    [[nodiscard]] const Bands& bands() const { return bands_; }
     [[nodiscard]] std::size_t ownWidth() const { return ownWidth_; }
     [[nodiscard]] std::size_t nextWidth() const { return static_cast<std::size_t>(2 * reach_ + 1); }
 
     /// Shape and storage, for the kernels.
     struct View {
-        int nspec, nwave, reach, ndiag;
+        int nspec, nwave, reach, ndiag, narrow, wide, tail;
         std::size_t ownWidth;
         const double *own, *next;
-        double *factor, *left, *right, *leak, *side, *x, *rowSum, *qx, *q, *norm, *pivot, *lowest, *work;
+        double *factor, *schur, *right, *leak, *side, *x, *rowSum, *qx, *q, *norm, *outer, *lowest, *work;
         char* removed;
     };
 
@@ -94,17 +123,17 @@ private:
     [[nodiscard]] std::size_t flat(int s, int bin) const {
         return static_cast<std::size_t>(s) * static_cast<std::size_t>(nwave_) + static_cast<std::size_t>(bin);
     }
-    [[nodiscard]] std::size_t banded(int s, int bin, int d) const {
-        return (flat(s, bin) * static_cast<std::size_t>(band_ + 1) + static_cast<std::size_t>(d)) * lanes_;
-    }
+    [[nodiscard]] std::size_t narrowWidth() const { return static_cast<std::size_t>(bands_.narrow + 1); }
+    [[nodiscard]] std::size_t wideWidth() const { return static_cast<std::size_t>(bands_.wide + 1); }
     int nspec_ = 0;
     int nwave_ = 0;
     int reach_ = 0;
     int ndiag_ = 0;
-    int band_ = narrowBand;
+    Bands bands_;
     std::size_t ownWidth_ = 8;
     std::size_t lanes_ = 1;
-    AlignedBuffer own_, next_, factor_, left_, right_, leak_, side_, x_, rowSum_, qx_, q_, norm_, pivot_, work_;
+    AlignedBuffer own_, next_, factor_, right_, leak_, side_, x_, rowSum_, qx_, q_, norm_, outer_, work_;
+    AlignedBuffer schur_; ///< F_s, then S_s: [spectra][bins][wide + 1][lanes]
     std::vector<char> removed_;
     std::vector<double> lowest_;
 };
