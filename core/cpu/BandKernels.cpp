@@ -35,30 +35,82 @@ HWY_INLINE void scale(double* x, double c, int count) {
     for (int j = 0; j < count; j += lanes) hn::StoreU(hn::Mul(vc, hn::LoadU(d, x + j)), d, x + j);
 }
 
+/// Four multiples of rows, to be subtracted: y[0, count) -= c[0] x[0][0, count) + ... + c[3] x[3][0, count).
+struct FourRows {
+    const double* x[panelRows];
+    double c[panelRows];
+
+    [[nodiscard]] bool empty() const { return c[0] == 0.0 && c[1] == 0.0 && c[2] == 0.0 && c[3] == 0.0; }
+    HWY_INLINE void subtractFrom(double* y, int count) const {
+        const Tag d;
+        const auto c0 = hn::Set(d, c[0]);
+        const auto c1 = hn::Set(d, c[1]);
+        const auto c2 = hn::Set(d, c[2]);
+        const auto c3 = hn::Set(d, c[3]);
+        const int lanes = static_cast<int>(hn::Lanes(d));
+        for (int j = 0; j < count; j += lanes) {
+            auto first = hn::NegMulAdd(c0, hn::LoadU(d, x[0] + j), hn::LoadU(d, y + j));
+            auto second = hn::Mul(c1, hn::LoadU(d, x[1] + j));
+            first = hn::NegMulAdd(c2, hn::LoadU(d, x[2] + j), first);
+            second = hn::MulAdd(c3, hn::LoadU(d, x[3] + j), second);
+            hn::StoreU(hn::Sub(first, second), d, y + j);
+        }
+    }
+};
+
+/// Divides row k by its pivot's root. @return false where the pivot is not positive
+HWY_INLINE bool dividePivot(const BandView& a, int k) {
+    double* row = a.values + static_cast<std::size_t>(k) * a.stride;
+    const double pivot = row[0];
+    if (!(pivot > 0.0)) return false;
+    scale(row, 1.0 / std::sqrt(pivot), std::min(a.halfBand, a.n - 1 - k) + 1);
+    return true;
+}
+
+/// Right-looking, a panel of four rows at a time: each row is subtracted from those after it in the panel, then all four from the rows below,
+/// which so are loaded and stored once for four updates.
 bool CholeskyBand(const BandView& a) {
-    for (int k = 0; k < a.n; ++k) {
-        double* row = a.values + static_cast<std::size_t>(k) * a.stride;
-        const double pivot = row[0];
-        if (!(pivot > 0.0)) return false;
-        const int reach = std::min(a.halfBand, a.n - 1 - k);
-        scale(row, 1.0 / std::sqrt(pivot), reach + 1);
-        // Right-looking: subtract the outer product of this row from the rows that it touches.
-        for (int i = 1; i <= reach; ++i) {
-            if (row[i] != 0.0)
-                subtractScaled(row + i, row[i], row + static_cast<std::size_t>(i) * a.stride, reach + 1 - i);
+    const auto row = [&](int i) { return a.values + static_cast<std::size_t>(i) * a.stride; };
+    for (int k = 0; k < a.n; k += panelRows) {
+        const int panelEnd = std::min(k + panelRows, a.n);
+        for (int i = k; i < panelEnd; ++i) {
+            if (!dividePivot(a, i)) return false;
+            const int reach = std::min(a.halfBand, a.n - 1 - i);
+            for (int j = i + 1; j < std::min(panelEnd, i + reach + 1); ++j)
+                if (row(i)[j - i] != 0.0) subtractScaled(row(i) + (j - i), row(i)[j - i], row(j), i + reach + 1 - j);
+        }
+        // The panel's rows end one after the other; beyond their ends lie zeros.
+        const int last = std::min(panelEnd + a.halfBand, a.n);
+        for (int j = panelEnd; j < last; ++j) {
+            FourRows four;
+            for (int p = 0; p < panelRows; ++p) {
+                four.x[p] = row(k + p) + (j - k - p);
+                four.c[p] = j - k - p <= a.halfBand ? *four.x[p] : 0.0;
+            }
+            if (!four.empty()) four.subtractFrom(row(j), last - j);
         }
     }
     return true;
 }
 
 void ForwardSubstitute(const BandView& u, double* x, std::size_t stride, const int* columns) {
-    for (int k = 0; k < u.n; ++k) {
-        const double* row = u.values + static_cast<std::size_t>(k) * u.stride;
-        double* xk = x + static_cast<std::size_t>(k) * stride;
-        scale(xk, 1.0 / row[0], columns[k]);
-        const int reach = std::min(u.halfBand, u.n - 1 - k);
-        for (int i = 1; i <= reach; ++i) {
-            if (row[i] != 0.0) subtractScaled(xk, row[i], xk + static_cast<std::size_t>(i) * stride, columns[k]);
+    const auto row = [&](int i) { return u.values + static_cast<std::size_t>(i) * u.stride; };
+    const auto values = [&](int i) { return x + static_cast<std::size_t>(i) * stride; };
+    for (int k = 0; k < u.n; k += panelRows) {
+        const int panelEnd = std::min(k + panelRows, u.n);
+        for (int i = k; i < panelEnd; ++i) {
+            scale(values(i), 1.0 / row(i)[0], columns[i]);
+            for (int j = i + 1; j < std::min(panelEnd, i + u.halfBand + 1); ++j)
+                if (row(i)[j - i] != 0.0) subtractScaled(values(i), row(i)[j - i], values(j), columns[i]);
+        }
+        const int last = std::min(panelEnd + u.halfBand, u.n);
+        for (int j = panelEnd; j < last; ++j) {
+            FourRows four;
+            for (int p = 0; p < panelRows; ++p) {
+                four.x[p] = values(k + p);
+                four.c[p] = j - k - p <= u.halfBand ? row(k + p)[j - k - p] : 0.0;
+            }
+            if (!four.empty()) four.subtractFrom(values(j), columns[panelEnd - 1]);
         }
     }
 }
@@ -98,19 +150,53 @@ void SubtractGram(const double* x, std::size_t stride, const int* columns, int n
     }
 }
 
+/// Inner product of two rows of any length and alignment.
+HWY_INLINE double dot(const double* a, const double* b, int count) {
+    const Tag d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    auto even = hn::Zero(d);
+    auto odd = hn::Zero(d);
+    int j = 0;
+    for (; j + 2 * lanes <= count; j += 2 * lanes) {
+        even = hn::MulAdd(hn::LoadU(d, a + j), hn::LoadU(d, b + j), even);
+        odd = hn::MulAdd(hn::LoadU(d, a + j + lanes), hn::LoadU(d, b + j + lanes), odd);
+    }
+    for (; j + lanes <= count; j += lanes) even = hn::MulAdd(hn::LoadU(d, a + j), hn::LoadU(d, b + j), even);
+    double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+    for (; j < count; ++j) sum += a[j] * b[j];
+    return sum;
+}
+
+/// y[0, count) += c * x[0, count) for rows of any length and alignment.
+HWY_INLINE void addScaled(const double* x, double c, double* y, int count) {
+    const Tag d;
+    const auto vc = hn::Set(d, c);
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    int j = 0;
+    for (; j + lanes <= count; j += lanes)
+        hn::StoreU(hn::MulAdd(vc, hn::LoadU(d, x + j), hn::LoadU(d, y + j)), d, y + j);
+    for (; j < count; ++j) y[j] += c * x[j];
+}
+
 void SolveBand(const BandView& u, double* x) {
     for (int k = 0; k < u.n; ++k) {
         const double* row = u.values + static_cast<std::size_t>(k) * u.stride;
         x[k] /= row[0];
-        const int reach = std::min(u.halfBand, u.n - 1 - k);
-        for (int i = 1; i <= reach; ++i) x[k + i] -= row[i] * x[k];
+        addScaled(row + 1, -x[k], x + k + 1, std::min(u.halfBand, u.n - 1 - k));
     }
     for (int k = u.n - 1; k >= 0; --k) {
         const double* row = u.values + static_cast<std::size_t>(k) * u.stride;
-        const int reach = std::min(u.halfBand, u.n - 1 - k);
-        double sum = x[k];
-        for (int i = 1; i <= reach; ++i) sum -= row[i] * x[k + i];
-        x[k] = sum / row[0];
+        x[k] = (x[k] - dot(row + 1, x + k + 1, std::min(u.halfBand, u.n - 1 - k))) / row[0];
+    }
+}
+
+void MultiplyBand(const BandView& a, const double* x, double* out) {
+    for (int i = 0; i < a.n; ++i) out[i] = a.values[static_cast<std::size_t>(i) * a.stride] * x[i];
+    for (int i = 0; i < a.n; ++i) {
+        const double* row = a.values + static_cast<std::size_t>(i) * a.stride + 1;
+        const int reach = std::min(a.halfBand, a.n - 1 - i);
+        out[i] += dot(row, x + i + 1, reach);
+        addScaled(row, x[i], out + i + 1, reach);
     }
 }
 
@@ -144,6 +230,7 @@ HWY_EXPORT(CholeskyBand);
 HWY_EXPORT(ForwardSubstitute);
 HWY_EXPORT(SubtractGram);
 HWY_EXPORT(SolveBand);
+HWY_EXPORT(MultiplyBand);
 HWY_EXPORT(Overlap);
 HWY_EXPORT(TargetName);
 
@@ -173,6 +260,9 @@ void subtractGram(const double* x, std::size_t stride, const int* columns, int n
     HWY_DYNAMIC_DISPATCH(SubtractGram)(x, stride, columns, n, s, m);
 }
 void solveBand(const BandView& factor, double* x) { HWY_DYNAMIC_DISPATCH(SolveBand)(factor, x); }
+void multiplyBand(const BandView& matrix, const double* x, double* out) {
+    HWY_DYNAMIC_DISPATCH(MultiplyBand)(matrix, x, out);
+}
 double overlap(const double* a, std::size_t strideA, const double* b, std::size_t strideB, int rows, int width) {
     return HWY_DYNAMIC_DISPATCH(Overlap)(a, strideA, b, strideB, rows, width);
 }

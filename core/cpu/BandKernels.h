@@ -10,9 +10,12 @@ namespace patchlight::kernels {
 /// Elements that rows must be padded with.
 inline constexpr std::size_t kernelPad = 8;
 
-/// `count` rounded up to whole vectors, with room for the over-run of an unaligned last one.
+/// Rows that the factorisation takes at a time.
+inline constexpr int panelRows = 4;
+
+/// `count` rounded up to whole vectors, with room for the over-run of an unaligned last one that starts where a panel's last row does.
 [[nodiscard]] constexpr std::size_t paddedStride(std::size_t count) {
-    return (count + kernelPad - 1) / kernelPad * kernelPad + kernelPad;
+    return (count + panelRows - 1 + kernelPad - 1) / kernelPad * kernelPad + kernelPad;
 }
 
 /// Keeps to an older instruction set where the environment variable PATCHLIGHT_SIMD asks for one: avx2 or baseline (anything else the
@@ -35,7 +38,7 @@ struct BandView {
 
 /// X = U^-T B in place, for many right-hand sides.
 /// @param x       [n][stride], padded rows
-/// @param columns per row: columns [0, columns[i]) may be non-zero once row i is done; they never decrease
+/// @param columns per row: columns [0, columns[i]) may be non-zero once row i is done, the others are zero; they never decrease
 void forwardSubstitute(const BandView& factor, double* x, std::size_t stride, const int* columns);
 
 /// S -= X^T X, upper triangle only. @param s [m][stride], padded rows; m columns in x
@@ -43,6 +46,9 @@ void subtractGram(const double* x, std::size_t stride, const int* columns, int n
 
 /// Solves U^T U x = b in place for one right-hand side.
 void solveBand(const BandView& factor, double* x);
+
+/// out = A x for the symmetric matrix itself.
+void multiplyBand(const BandView& matrix, const double* x, double* out);
 
 /// Inner product of two pixel rectangles: sum over rows of a[row * strideA + i] * b[row * strideB + i], i < width.
 /// Both must hold readable, finite values up to kernelPad elements past the width of the last row.

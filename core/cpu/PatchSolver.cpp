@@ -202,6 +202,7 @@ PatchSolver::Outcome PatchSolver::decorrelate(const FrameInput& input, double re
     {
         const NamedRange range(input.timeline, "deconvolution", tags);
         if (!solveXflux()) return Outcome::NotPositive;
+        if (denseResolution_ != nullptr) condition_ = conditionEstimate();
     }
     const NamedRange range(input.timeline, "decorrelation", tags);
     report_.condition = 0.0;
@@ -514,7 +515,7 @@ void PatchSolver::fillDetail(const FrameInput& input, const SpotTile&, PatchDeta
     const bool solved = (report_.status & (static_cast<std::uint32_t>(PatchStatus::NoPixels) |
                                            static_cast<std::uint32_t>(PatchStatus::Failed))) == 0;
     if (!solved) std::fill(detail.resolution.values().begin(), detail.resolution.values().end(), 0.0);
-    if (solved) detail.condition = conditionEstimate();
+    if (solved) detail.condition = condition_;
 
     if (window_.empty()) return;
     const std::size_t rows = size(window_.y.count());
@@ -569,27 +570,11 @@ template <class Apply> double largestEigenvalue(int n, const Apply& apply) {
 
 double PatchSolver::conditionEstimate() {
     const int n = nspec_ * nwave_;
-    if (!solveXflux()) return std::numeric_limits<double>::infinity(); // leaves the factor of iCov in factor_
     const kernels::BandView u = bandView(factor_, n, halfBand_);
-    const std::size_t stride = u.stride;
+    const kernels::BandView matrix = bandView(icov_, n, halfBand_);
     const double largest = largestEigenvalue(n, [&](const double* x, double* out) {
-        for (int i = 0; i < n; ++i) out[i] = (icov_[size(i) * stride] + prior_[flat(i % nspec_, i / nspec_)]) * x[i];
-        for (int i = 0; i < n; ++i) {
-            const double* row = icov_.data() + size(i) * stride;
-            const int reach = std::min(halfBand_, n - 1 - i);
-            double sums[4] = {};
-            int j = 1;
-            for (; j + 4 <= reach + 1; j += 4)
-                for (int q = 0; q < 4; ++q) {
-                    sums[q] += row[j + q] * x[i + j + q];
-                    out[i + j + q] += row[j + q] * x[i];
-                }
-            for (; j <= reach; ++j) {
-                sums[0] += row[j] * x[i + j];
-                out[i + j] += row[j] * x[i];
-            }
-            out[i] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        }
+        kernels::multiplyBand(matrix, x, out);
+        for (int i = 0; i < n; ++i) out[i] += prior_[flat(i % nspec_, i / nspec_)] * x[i];
     });
     const double largestInverse = largestEigenvalue(n, [&](const double* x, double* out) {
         std::copy_n(x, n, out);

@@ -44,6 +44,7 @@ private:
     void measureQuality(const FrameInput& input, const SpotTile& tile);
     void writeOutput(const FrameInput& input, const SpotTile& tile, const FrameOutput& output) const;
     void fillDetail(const FrameInput& input, const SpotTile& tile, PatchDetail& detail);
+    /// Condition number of iCov, whose factor solveXflux() has just left.
     [[nodiscard]] double conditionEstimate();
     [[nodiscard]] std::size_t flat(int ispec, int iwave) const {
         return static_cast<std::size_t>(ispec) * static_cast<std::size_t>(nwave_) + static_cast<std::size_t>(iwave);
@@ -56,6 +57,7 @@ private:
     Patch patch_;
     PixelWindow window_;
     PatchReport report_;
+    double condition_ = 0; ///< of iCov, where a detail is asked for
     int nspec_ = 0;
     int nwave_ = 0;
     int reach_ = 0;    ///< largest distance in bins at which two spots share a CCD row
