@@ -71,6 +71,14 @@ std::string whyIncomplete(const FrameTask& task) {
     std::error_code ignored;
     for (const std::string* path : {&task.output, &task.model})
         if (!path->empty() && !fs::exists(*path, ignored)) return fmt::format("{}: not there", printable(*path));
+    for (const std::string* input : {&task.image, &task.psf, &task.fibermap}) {
+        if (input->empty()) continue;
+        const std::string there = existingFitsPath(*input);
+        const auto written = fs::last_write_time(there, ignored);
+        for (const std::string* path : {&task.output, &task.model})
+            if (!ignored && !path->empty() && fs::last_write_time(*path, ignored) < written)
+                return fmt::format("{}: older than {}", printable(*path), printable(there));
+    }
     const Psf psf = readPsf(task.psf);
     // With a barycentric correction the wavelengths written are those asked for too: the factor is not needed.
     const Plan plan = makePlan(psf, task.options);

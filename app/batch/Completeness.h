@@ -12,8 +12,8 @@ using commands::FrameTask;
 /// True where all outputs of a frame exist, whatever they hold.
 [[nodiscard]] bool outputsExist(const FrameTask& task);
 
-/// Why the outputs of a frame are not those that this task would make: missing, damaged (check sums), made from other files or with other
-/// options (header). Empty: they are complete. The image is not read, the PSF is, since defaults depend on it. @throws Error (PSF)
+/// Why the outputs of a frame are not those that this task would make: missing, older than an input, damaged (check sums), made from other
+/// files or with other options (header). Empty: they are complete. The image is not read, the PSF is, since defaults depend on it. @throws Error (PSF)
 [[nodiscard]] std::string whyIncomplete(const FrameTask& task);
 
 /// Inputs of a frame that are not there.

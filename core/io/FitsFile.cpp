@@ -77,7 +77,8 @@ private:
 class FitsFile::Source {
 public:
     Source(const std::string& path, int threads) : path_(path) {
-        fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        // O_NONBLOCK: a pipe that nobody writes to is refused, not waited for.
+        fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd_ < 0) throw Error(fmt::format("{}: {}", printable(path), std::strerror(errno)));
         struct stat info = {};
         if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {

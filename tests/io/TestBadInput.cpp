@@ -18,6 +18,7 @@
 #include <set>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -487,6 +488,8 @@ void TestBadInput::notAFile_data() {
     row("folder", ".", {}, "a directory, a FITS file expected");
     row("below a file", "image.fits/below.fits", {}, "Not a directory");
     row("device", "/dev/null", {}, "not a regular file");
+    QVERIFY(::mkfifo(path("pipe.fits").c_str(), 0600) == 0);
+    row("pipe", "pipe.fits", {}, "pipe.fits: not a regular file");
     row("name of two lines", "two\nlines.fits", {}, "two?lines.fits: no such file");
     row("empty", "empty.fits", QByteArray(""), "empty.fits: the file is empty");
     row("text", "text.fits", "Dear reader, this is no FITS file.\n",

@@ -7,6 +7,7 @@ Without --mpi only what needs one process. PATCHLIGHT_REQUIRE_MPI=1 turns the sk
 is killed (default 5, CI 20), PATCHLIGHT_SOAK the frames of the soak (default 60, CI 200).
 """
 
+import contextlib
 import json
 import os
 import random
@@ -58,6 +59,18 @@ def run(ranks, *arguments, timeout=120, **more):
 def content(path):
     with open(path, 'rb') as f:
         return f.read()
+
+
+@contextlib.contextmanager
+def preloaded(library):
+    """Programs started within load this library first."""
+    sanitizer = os.environ.get('ASAN_OPTIONS', '')
+    os.environ.update(LD_PRELOAD=library, ASAN_OPTIONS=f'{sanitizer}:verify_asan_link_order=0')
+    try:
+        yield
+    finally:
+        del os.environ['LD_PRELOAD']
+        os.environ['ASAN_OPTIONS'] = sanitizer
 
 
 def sanitized():
@@ -198,6 +211,11 @@ class OneProcess(Base):
         for i in (4, 5):
             for name in (f'frame-{i:08d}.fits', f'model-{i:08d}.fits'):
                 self.assertEqual(os.stat(f'out/{name}').st_ino, before[name])
+        # An image that was written anew is extracted anew.
+        os.utime('preproc-r0-00000002.fits')
+        out, _ = self.must(0, *self.images('-m', 'out/model-{expid}.fits', '--dry-run'))
+        self.assertIn('6 frames: 1 to extract, 5 complete', out)
+        self.assertRegex(out, r'(frame|model)-00000002.fits: older than .*preproc-r0-00000002.fits')
         self.must(0, *self.images('-m', 'out/model-{expid}.fits', '--report', 'out/report.json', '--redo'))
         self.assertEqual(self.report()['totals']['done'], FRAMES)
 
@@ -226,11 +244,30 @@ class OneProcess(Base):
         self.assert_no_temporary_files()
 
     def test_reader_that_never_comes_back(self):
-        # Opening a pipe that nobody writes to blocks for ever, like a file on a dead server.
-        if not os.path.exists('pipe.fits'):
-            os.mkfifo('pipe.fits')
-        self.write('pipe.csv', 'image,psf,output\n' + ''.join(f'{"pipe.fits" if i == 1 else f"./preproc-r0-{i:08d}.fits"},./psf.fits,out/frame-{i:08d}.fits\n' for i in range(FRAMES)))
-        code, _, err = run(0, 'batch', '--manifest', 'pipe.csv', *GRID, '--time-limit', 1, '--grace', 1, '--report', 'out/report.json', timeout=30)
+        # Opening this file blocks for ever, like one on a dead server.
+        compiler = shutil.which('cc')
+        if compiler is None:
+            self.skipTest('no C compiler')
+        self.write('stuck.c', """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <fcntl.h>
+            #include <stdarg.h>
+            #include <string.h>
+            #include <unistd.h>
+            static int opened(const char* symbol, const char* path, int flags, int mode) {
+                if (strstr(path, "stuck.fits") != 0) for (;;) pause();
+                return ((int (*)(const char*, int, int))dlsym(RTLD_NEXT, symbol))(path, flags, mode);
+            }
+            #define MODE int mode = 0; va_list list; va_start(list, flags); if (flags & O_CREAT) mode = va_arg(list, int); va_end(list)
+            int open(const char* path, int flags, ...) { MODE; return opened("open", path, flags, mode); }
+            int open64(const char* path, int flags, ...) { MODE; return opened("open64", path, flags, mode); }
+            """)
+        subprocess.run([compiler, '-shared', '-fPIC', '-w', '-o', 'stuck.so', 'stuck.c', '-ldl'], check=True)
+        shutil.copy('preproc-r0-00000001.fits', 'stuck.fits')
+        self.write('stuck.csv', 'image,psf,output\n' + ''.join(f'{"stuck.fits" if i == 1 else f"./preproc-r0-{i:08d}.fits"},./psf.fits,out/frame-{i:08d}.fits\n' for i in range(FRAMES)))
+        with preloaded(os.path.abspath('stuck.so')):
+            code, _, err = run(0, 'batch', '--manifest', 'stuck.csv', *GRID, '--time-limit', 1, '--grace', 1, '--report', 'out/report.json', timeout=30)
         self.assertEqual(code, 1, err)
         self.assertEqual(self.report()['frames'][1]['status'], 'failed')
         self.assertNotIn('not done', [frame['status'] for frame in self.report()['frames']])
