@@ -31,6 +31,8 @@ public:
     /// Writes what is copied to the device: the strip of the CCD, traces, corners, rows, patches.
     void fill(const BatchView& view, const CcdView& ccd) const;
 
+    [[nodiscard]] const SpotCorners& corners() const { return corners_; }
+    [[nodiscard]] const std::vector<PatchTask>& tasks() const { return tasks_; }
     /// Of all patches' windows.
     [[nodiscard]] std::size_t pixels() const { return pixels_; }
     /// Spectrum of the PSF in the output's first row, and core wavelength in its first column.

@@ -6,6 +6,7 @@
 #include "core/cpu/LaneSolver.h"
 #include "core/frame/ExtractedFrame.h"
 #include "gpu/BatchGeometry.h"
+#include "gpu/Floors.h"
 #include "gpu/Launch.h"
 
 #include <algorithm>
@@ -257,6 +258,10 @@ class Shared {
 public:
     explicit Shared(std::unique_ptr<Device> one) : device(std::move(one)) {}
     std::unique_ptr<Device> device;
+    // Of all frames: patches, those with full blocks, and their spectra that needed them.
+    std::atomic<long> patches{0};
+    std::atomic<long> full{0};
+    std::atomic<long> rooted{0};
 
     [[nodiscard]] std::unique_ptr<Lane> takeLane() {
         const std::lock_guard lock(mutex_);
@@ -374,6 +379,25 @@ public:
     }
 
     [[nodiscard]] PatchDetail inspect(const Patch& patch) override { return cpu_->inspect(patch); }
+
+    /// What the batches of the whole frame compute and move.
+    [[nodiscard]] std::vector<std::vector<StageWork>> work() const {
+        FullBlockShare full;
+        if (const double all = static_cast<double>(shared_->patches); all > 0) {
+            full.patches = static_cast<double>(shared_->full) / all;
+            if (shared_->full > 0)
+                full.spectra = static_cast<double>(shared_->rooted) / static_cast<double>(shared_->full);
+        }
+        std::vector<std::vector<StageWork>> batches;
+        for (const Batch& batch : makeBatches(*input_.plan, steps_)) {
+            BatchGeometry geometry;
+            if (!geometry.locate(input_.psf, *input_.plan, batch, input_.ccd)) continue;
+            const BatchView v = sizes(geometry);
+            const WorkspaceLayout layout = layoutOf(v, pieces(v), geometry.pixels());
+            batches.push_back(countWork(v, geometry, full, layout.in, layout.out));
+        }
+        return batches;
+    }
 
 private:
     /// The view's sizes, for a batch whose spots lie as `geometry` says.
@@ -556,6 +580,9 @@ private:
         for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
             for (int step = batch.steps.first; step < batch.steps.last; ++step, ++p) {
                 const PatchState& state = v.states[p];
+                ++shared_->patches;
+                if (state.slot >= 0) ++shared_->full;
+                shared_->rooted += state.rooted;
                 if (state.open != 0) {
                     cpu_->run({{sub, sub + 1}, {step, step + 1}}, number, output);
                     ++onCpu_;
@@ -600,6 +627,12 @@ public:
         }
         const int wanted = lanes > 0 ? lanes : options_.streams;
         return std::make_unique<DeviceJob>(input, options_, wanted, shared_, *cpu_);
+    }
+
+    [[nodiscard]] std::vector<StageFloor> floors(const FrameInput& input) override {
+        if (!onDevice(*input.plan)) return {};
+        const DeviceJob job(input, options_, options_.streams, shared_, *cpu_);
+        return floorsOf(job.work(), measureRates(*shared_->device), job.lanes());
     }
 
     [[nodiscard]] std::vector<float> paintModel(const ModelPainting& model) override {

@@ -106,6 +106,12 @@ json toJson(const BenchReport& report, const BenchArguments& arguments) {
     if (arguments.input.empty()) result["frame"]["camera"] = arguments.camera;
     for (const OptionSpec& option : optionTable()) result["options"][option.name] = option.get(arguments.options);
     result["runs"] = json::array();
+    for (const StageFloor& floor : report.floors)
+        result["floors"].push_back({{"name", floor.name},
+                                    {"operations", floor.operations},
+                                    {"bytes", floor.bytes},
+                                    {"seconds", floor.seconds},
+                                    {"limit", floor.limit}});
     for (const BenchRun& run : report.runs) {
         json entry = {
             {"threads", run.threads},
@@ -124,6 +130,31 @@ json toJson(const BenchReport& report, const BenchArguments& arguments) {
         result["runs"].push_back(std::move(entry));
     }
     return result;
+}
+
+/// Stages of a device beside the least that they can take, by its measured rates.
+void printFloors(const BenchReport& report, const BenchRun& run) {
+    if (report.floors.empty()) return;
+    fmt::print("\nthe device's stages beside their floors, ms a frame, summed over streams\n");
+    fmt::print("  {:<22} {:>9} {:>9} {:>9} {:>9} {:>9}  {}\n", "", "GFLOP", "GB", "floor", "measured", "share %",
+               "limit");
+    double floors = 0.0;
+    double measured = 0.0;
+    const auto line = [](const std::string& name, const std::string& work, double floor, double seconds,
+                         const std::string& limit) {
+        fmt::print("  {:<22} {} {:>9.3f} {:>9.3f} {:>9.1f}  {}\n", name, work, 1e3 * floor, 1e3 * seconds,
+                   seconds > 0.0 ? 100.0 * floor / seconds : 0.0, limit);
+    };
+    for (const StageFloor& floor : report.floors) {
+        const auto stage = std::find_if(run.stages.begin(), run.stages.end(),
+                                        [&](const BenchStage& s) { return s.name == floor.name; });
+        if (stage == run.stages.end()) continue;
+        line(floor.name, fmt::format("{:>9.3f} {:>9.3f}", 1e-9 * floor.operations, 1e-9 * floor.bytes), floor.seconds,
+             stage->totalSeconds, floor.limit);
+        floors += floor.seconds;
+        measured += stage->totalSeconds;
+    }
+    line("all", fmt::format("{:>9} {:>9}", "", ""), floors, measured, "");
 }
 
 void printReport(const BenchReport& report, const BenchArguments& arguments) {
@@ -161,6 +192,7 @@ void printReport(const BenchReport& report, const BenchArguments& arguments) {
             fmt::print("  {:<22} {:>9.0f} {:>10.4f} {:>10.4f} {:>7.1f}\n", stage.name, stage.calls, stage.totalSeconds,
                        stage.selfSeconds, all > 0.0 ? 100.0 * stage.selfSeconds / all : 0.0);
         }
+        printFloors(report, run);
     }
 }
 

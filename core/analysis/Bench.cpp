@@ -106,6 +106,8 @@ Sample runOnce(Backend& backend, const BenchOptions& options, int threads, Bench
         const std::optional<FitsTable> fibermap = image.fibermap;
         const int nx = image.nx;
         const int ny = image.ny;
+        report.nx = nx;
+        report.ny = ny;
         WeightedPixels pixels;
         {
             const NamedRange range(&timeline, "weights");
@@ -243,6 +245,16 @@ BenchReport runBench(Backend& backend, const BenchOptions& options) {
         }
         run.stages = medianStages(samples);
         report.runs.push_back(std::move(run));
+    }
+    {
+        const Psf psf = readPsf(options.psfPath);
+        const Plan plan = makePlan(psf, options.extraction);
+        FrameInput input;
+        input.ccd.nx = report.nx;
+        input.ccd.ny = report.ny;
+        input.psf = psf.view();
+        input.plan = &plan;
+        report.floors = backend.floors(input);
     }
     return report;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/Timeline.h"
+#include "core/engine/Backend.h"
 #include "core/engine/Options.h"
 
 #include <cstdint>
@@ -10,8 +11,6 @@
 #include <vector>
 
 namespace patchlight {
-
-class Backend;
 
 /// The machine a measurement was made on.
 struct MachineInfo {
@@ -76,7 +75,10 @@ struct BenchReport {
     int nspec = 0;
     int nwave = 0;
     int patches = 0;
-    double bundles = 0; ///< nspec / bundlesize
+    int nx = 0; ///< of the CCD image
+    int ny = 0;
+    double bundles = 0;             ///< nspec / bundlesize
+    std::vector<StageFloor> floors; ///< of the stages of a frame, where the backend knows
     std::vector<BenchRun> runs;
 };
 

@@ -58,6 +58,15 @@ struct ModelPainting {
     Timeline* timeline = nullptr; ///< may be null
 };
 
+/// The least time that a stage of a frame can take on a backend's device, from what it computes and moves, to hold measured times against.
+struct StageFloor {
+    std::string name;      ///< of the stage's named range
+    double operations = 0; ///< additions and multiplications
+    double bytes = 0;      ///< of the device's memory
+    double seconds = 0;    ///< the longest of what these, copies, and steps that wait for each other take
+    std::string limit;     ///< which of them that is: "FP64", "memory", "bus", "latency"
+};
+
 /// A way to run the engine: the CPU, a GPU.
 class Backend {
 public:
@@ -76,6 +85,9 @@ public:
     [[nodiscard]] virtual std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) = 0;
     /// Paints a model image, [ny][nx], electrons, where the backend has a way of its own to do so; empty where it has none.
     [[nodiscard]] virtual std::vector<float> paintModel(const ModelPainting& /*model*/) { return {}; }
+    /// Floors of the stages of such a frame, in their order, where the backend can tell; best asked after a frame has run, since what
+    /// patches need is known only then. Looks at no pixel. It may take a while.
+    [[nodiscard]] virtual std::vector<StageFloor> floors(const FrameInput& /*input*/) { return {}; }
 };
 
 } // namespace patchlight

@@ -45,6 +45,7 @@ struct PatchState {
     std::int32_t empty = 0;    ///< no unmasked pixel
     std::int32_t failed = 0;   ///< second neighbours matter, which no rung has
     std::int32_t slot = -1;    ///< of memory for full blocks; -1: none
+    std::int32_t rooted = 0;   ///< core spectra whose full blocks were accepted
     double error = 0;
     double condition = 0;
 };

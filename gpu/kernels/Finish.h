@@ -51,6 +51,7 @@ struct FinishKernel {
         for (int c = 0; c < task.ncore; ++c) {
             int& accepted = b.accepted[b.spectrumOf(patch, task.core + c)];
             if (verdict[4 * c] == 0.0) accepted = 1;
+            if (full && verdict[4 * c] == 0.0) ++state.rooted;
             if (accepted == 0) {
                 ++left;
                 if (verdict[4 * c + 1] != 0.0) state.failed = 1;

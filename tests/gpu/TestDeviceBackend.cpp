@@ -14,8 +14,12 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <sstream>
+#include <string>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
@@ -429,6 +433,69 @@ private slots:
             extractFrame(*gpu::makeDeviceBackend(gpu::makeHostDevice()), t.pixels.view(), t.psf, plan, control);
         QVERIFY(std::memcmp(want.frame.flux.data(), got.frame.flux.data(), want.frame.flux.size() * sizeof(double)) ==
                 0);
+    }
+
+    /// Every stage that a stream has has a floor, and the other way round; operations are those of the spots' overlaps, full blocks as many
+    /// as were needed.
+    void floorsAreCounted() {
+        auto t = test::smallExposure();
+        ExtractionOptions options = smallOptions(t.range);
+        options.psfTail = false;
+        const Plan plan = makePlan(t.psf, options);
+        gpu::DeviceBackendOptions settings;
+        double bytesOfSpots = 0;
+        double overlaps = 0; // pixels
+        double pixels = 0;
+        settings.observer = [&](const gpu::BatchView& v, gpu::Device&,
+                                gpu::Stream&) { // of the host: its arrays are ours
+            bytesOfSpots += 8.0 * v.nspec * v.nbins * v.stampStride;
+            pixels += 1.0 * v.nspec * v.nbins * v.stampX * v.stampY;
+            for (int one = 0; one < v.nspec * v.nbins; ++one)
+                for (int two = 0; two < v.nspec * v.nbins; ++two) {
+                    const int s = one / v.nbins;
+                    const int t2 = two / v.nbins;
+                    if (t2 < s || t2 > s + 2 || (t2 == s && two < one)) continue;
+                    // Neighbours are looked at within the reach of one row; that is all that overlap.
+                    const int x = v.stampX - std::abs(v.cornerX[one] - v.cornerX[two]);
+                    const int y = v.stampY - std::abs(v.cornerY[one] - v.cornerY[two]);
+                    const int below = std::max(0, -std::max(v.cornerY[one], v.cornerY[two]));
+                    const int above =
+                        std::max(0, std::min(v.cornerY[one], v.cornerY[two]) + v.stampY - (v.stripY + v.stripNy));
+                    if (x > 0 && y - below - above > 0) overlaps += 1.0 * x * (y - below - above);
+                }
+        };
+        const auto backend = gpu::makeDeviceBackend(gpu::makeHostDevice(), settings);
+        Timeline timeline;
+        RunControl control;
+        control.threads = 1;
+        control.timeline = &timeline;
+        const ExtractionResult result = extractFrame(*backend, t.pixels.view(), t.psf, plan, control);
+        FrameInput input;
+        input.ccd.nx = t.pixels.nx;
+        input.ccd.ny = t.pixels.ny;
+        input.psf = t.psf.view();
+        input.plan = &plan;
+        const std::vector<StageFloor> floors = backend->floors(input);
+        std::set<std::string> named;
+        for (const StageFloor& floor : floors) {
+            named.insert(floor.name);
+            QVERIFY2(floor.seconds > 0 && floor.seconds < 10 && !floor.limit.empty(), floor.name.c_str());
+            if (floor.name == "gpu spots") QVERIFY(std::abs(floor.bytes - bytesOfSpots) < 0.5);
+            if (floor.name == "gpu normal equations")
+                QVERIFY2(std::abs(floor.operations - 2 * overlaps - 6 * pixels) < 0.5,
+                         qPrintable(QString("%1, %2").arg(floor.operations).arg(2 * overlaps + 6 * pixels)));
+            if (floor.name.starts_with("gpu full")) QVERIFY(floor.operations > 0);
+        }
+        std::set<std::string> seen;
+        for (const RangeRecord& record : timeline.records())
+            if (record.stream) seen.insert(record.name);
+        QCOMPARE(QString::fromStdString(fmt::format("{}", fmt::join(named, ", "))),
+                 QString::fromStdString(fmt::format("{}", fmt::join(seen, ", "))));
+        // Other options are not for the device, and have no floors.
+        options.decorrelate = Decorrelate::Noise;
+        const Plan other = makePlan(t.psf, options);
+        input.plan = &other;
+        QVERIFY(backend->floors(input).empty());
     }
 
     /// A stream's ranges lie on a lane of their own, inside the batch that caused them, with its tags.
