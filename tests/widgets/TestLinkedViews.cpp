@@ -1,8 +1,7 @@
-#include "core/cpu/CpuBackend.h"
-#include "core/engine/Engine.h"
 #include "core/image/CcdImage.h"
 #include "core/psf/Psf.h"
-#include "tests/support/SmallExposure.h"
+#include "tests/widgets/Hands.h"
+#include "tests/widgets/SmallWindow.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/TraceMap.h"
 #include "widgets/patch/PatchBinModel.h"
@@ -26,59 +25,8 @@
 
 using namespace patchlight;
 using namespace patchlight::widgets;
-
-namespace {
-
-void moveMouse(QWidget* widget, const QPointF& at, Qt::MouseButtons buttons = Qt::NoButton) {
-    QMouseEvent event(QEvent::MouseMove, at, widget->mapToGlobal(at), Qt::NoButton, buttons, Qt::NoModifier);
-    QCoreApplication::sendEvent(widget, &event);
-}
-
-/// A window with a small exposure open.
-struct Window {
-    MainWindow window{[](const std::string&) { return makeCpuBackend(); }};
-    std::shared_ptr<Psf> psf;
-
-    Window() {
-        const test::SmallExposure small = test::smallExposure();
-        psf = std::make_shared<Psf>(small.psf);
-        psf->pack();
-        auto image = std::make_shared<CcdImage>();
-        image->path = "small.fits";
-        image->nx = small.pixels.nx;
-        image->ny = small.pixels.ny;
-        image->pixels = small.pixels.pixels;
-        image->ivar = small.pixels.weights;
-        image->mask.assign(image->pixels.size(), 0);
-        ExtractionOptions options;
-        options.wavelength = small.range;
-        options.bundlesize = 5;
-        options.nsubbundles = 2;
-        options.nwavestep = 15;
-        options.wavepad = 5;
-        Document& document = window.document();
-        document.setOptions(options);
-        document.setImage(image, std::make_shared<WeightedPixels>(small.pixels));
-        document.setPsf(psf, std::make_shared<TraceMap>(*psf, image->nx, image->ny));
-        window.resize(1600, 1000);
-        window.show();
-    }
-    Document& document() { return window.document(); }
-    LinkedViews& views() { return window.linkedViews(); }
-    /// Selects the patch of a bin and waits for its extraction.
-    bool select(int spectrum, int core) {
-        const Cursor cursor = document().cursorAtBin(spectrum, document().plan()->grid.outputWavelength(core));
-        document().setCursor(cursor);
-        const PatchDetail* const before = document().patchRun().detail.get();
-        document().selectPatch(document().patchAt(cursor));
-        return QTest::qWaitFor([&] {
-            return document().patchRun() && document().patchRun().detail.get() != before &&
-                   window.controller().activeJobs() == 0;
-        });
-    }
-};
-
-} // namespace
+using patchlight::test::moveMouse;
+using Window = patchlight::test::SmallWindow;
 
 class TestLinkedViews : public QObject {
     Q_OBJECT
@@ -196,6 +144,10 @@ private Q_SLOTS:
                                        << "noise";
         QTest::newRow("tail") << "no-psf-tail"
                               << "true";
+        QTest::newRow("shorter patches") << "nwavestep"
+                                         << "10";
+        QTest::newRow("wider patches") << "nsubbundles"
+                                       << "1";
     }
     void anOptionShowsBeforeAndAfterInSigma() {
         QFETCH(QString, option);
@@ -218,7 +170,7 @@ private Q_SLOTS:
             return values(static_cast<std::size_t>(2 - detail.patch.spectra.first),
                           static_cast<std::size_t>(20 + pad - detail.patch.bins.first));
         };
-        const int padBefore = before->patch.keepBins.first - (now.detail->patch.keepBins.first - now.plan->grid.pad);
+        const int padBefore = w.document().previousPatchRun().plan->grid.pad;
         const double expected =
             (at(*now.detail, now.detail->flux, now.plan->grid.pad) - at(*before, before->flux, padBefore)) *
             std::sqrt(at(*before, before->ivar, padBefore));
@@ -226,6 +178,62 @@ private Q_SLOTS:
         QVERIFY2(w.views().inspector()->summary().contains(QStringLiteral("against before")),
                  qPrintable(w.views().inspector()->summary()));
         QCOMPARE(w.views().inspector()->images()->panels().size(), std::size_t(5));
+    }
+
+    /// Options that cut patches otherwise: bins are matched by fiber and wavelength.
+    void anotherCutComparesWhatBothKeep() {
+        Window w;
+        QVERIFY(w.select(2, 20)); // wavelengths 15 to 29
+        const PatchRun before = w.document().patchRun();
+        ExtractionOptions options = w.document().options();
+        options.nwavestep = 12; // wavelengths 12 to 23
+        w.document().setOptions(options);
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != before.detail; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        const PatchBinModel& model = *w.views().inspector()->model();
+        const PatchRun& now = w.document().patchRun();
+        QCOMPARE(now.detail->patch.keepBins.count(), 12);
+        const WavelengthGrid& grid = now.plan->grid;
+        const auto change = [&](int core) { return model.change(model.rowOf(2, grid.outputWavelength(core))); };
+        QVERIFY(std::isnan(change(14))); // of another patch before
+        const auto at = [](const PatchRun& run, const Array2<double>& values, int core) {
+            return values(static_cast<std::size_t>(2 - run.detail->patch.spectra.first),
+                          static_cast<std::size_t>(core + run.plan->grid.pad - run.detail->patch.bins.first));
+        };
+        for (const int core : {15, 19, 23}) {
+            const double expected = (at(now, now.detail->flux, core) - at(before, before.detail->flux, core)) *
+                                    std::sqrt(at(before, before.detail->ivar, core));
+            QVERIFY(std::abs(change(core) - expected) < 1e-12 * std::max(1.0, std::abs(expected)));
+        }
+        const int fibers = now.detail->patch.core.count();
+        QCOMPARE(model.shared().kept, 12 * fibers);
+        QCOMPARE(model.shared().before, 9 * fibers);
+        QVERIFY2(w.views().inspector()->summary().contains(
+                     QStringLiteral("has %1 of these %2 bins").arg(9 * fibers).arg(12 * fibers)),
+                 qPrintable(w.views().inspector()->summary()));
+        // Wavelengths between the old ones cannot be compared, which is said.
+        options.wavelength->dw *= 0.75;
+        w.document().setOptions(options);
+        const auto cut = now.detail;
+        QVERIFY(QTest::qWaitFor([&] { return w.document().patchRun().detail != cut; }));
+        QVERIFY(QTest::qWaitFor([&] { return w.window.controller().activeJobs() == 0; }));
+        QVERIFY(!w.document().previousPatchRun());
+        QVERIFY2(w.views().inspector()->summary().contains(QStringLiteral("no comparison with the patch before")),
+                 qPrintable(w.views().inspector()->summary()));
+        QCOMPARE(w.views().inspector()->images()->panels().size(), std::size_t(4));
+    }
+
+    void whatNobodySeesWaits() {
+        Window w;
+        QVERIFY(w.select(2, 20));
+        w.raise("resolution"); // in front of the patch's dock
+        const PatchDetail* const shown = w.views().inspector()->patch().detail.get();
+        QVERIFY(w.select(2, 40));
+        QVERIFY(w.views().inspector()->patch().detail.get() == shown);
+        w.raise("patch");
+        QCOMPARE(w.views().inspector()->patch().detail.get(), w.document().patchRun().detail.get());
+        // The cursor's bin is chosen in the table, as if it had been seen all the time.
+        QVERIFY(w.views().inspector()->images()->selectedBin() >= 0);
     }
 
     void anotherPsfShowsBeforeAndAfterInSigma() {

@@ -5,6 +5,7 @@
 #include "core/image/CcdImage.h"
 #include "core/psf/Psf.h"
 #include "tests/support/SmallExposure.h"
+#include "tests/widgets/Hands.h"
 #include "widgets/patch/MaskEditor.h"
 #include "widgets/patch/PatchBinModel.h"
 #include "widgets/patch/PatchImages.h"
@@ -31,6 +32,8 @@
 
 using namespace patchlight;
 using namespace patchlight::widgets;
+using patchlight::test::moveMouse;
+using patchlight::test::wheel;
 
 namespace {
 
@@ -70,17 +73,6 @@ struct Exposure {
         return out;
     }
 };
-
-void moveMouse(QWidget* widget, const QPointF& at, Qt::MouseButtons buttons = Qt::NoButton) {
-    QMouseEvent event(QEvent::MouseMove, at, widget->mapToGlobal(at), Qt::NoButton, buttons, Qt::NoModifier);
-    QCoreApplication::sendEvent(widget, &event);
-}
-
-void wheel(QWidget* widget, const QPointF& at, int turned) {
-    QWheelEvent event(at, widget->mapToGlobal(at), QPoint(), QPoint(0, turned), Qt::NoButton, Qt::NoModifier,
-                      Qt::NoScrollPhase, false);
-    QCoreApplication::sendEvent(widget, &event);
-}
 
 QAction* actionOf(QWidget& widget, const QString& text) {
     for (QAction* action : widget.findChildren<QAction*>())
@@ -168,12 +160,12 @@ private Q_SLOTS:
         after.detail = changed;
         PatchBinModel model;
         model.setPatch(after);
-        QVERIFY(model.setBefore(before.detail));
+        QVERIFY(model.setBefore(before));
         const int row = before.detail->patch.bins.count() + 7;
         QVERIFY(std::abs(model.change(row) - 3.0) < 1e-9);
         QCOMPARE(model.change(0), 0.0);
         // A patch of another place is no before.
-        QVERIFY(!model.setBefore(exposure_->extract({}, 0, 2).detail));
+        QVERIFY(!model.setBefore(exposure_->extract({}, 0, 2)));
         QVERIFY(std::isnan(model.change(row)));
     }
 
@@ -366,7 +358,7 @@ private Q_SLOTS:
         QVERIFY(!images->isMasked(x + 3, y));
 
         const PatchInput after = exposure_->extract(edits);
-        view.setPatch(after, before.detail);
+        view.setPatch(after, before);
         QCOMPARE(images->panels().size(), std::size_t(5));
         double worst = 0;
         for (int row = 0; row < view.model()->rowCount(); ++row)

@@ -1,13 +1,11 @@
 #include "core/analysis/PsfFigures.h"
 #include "core/analysis/ResolutionFigures.h"
-#include "core/cpu/CpuBackend.h"
-#include "core/engine/Engine.h"
 #include "core/image/CcdImage.h"
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Psf.h"
-#include "tests/support/SmallExposure.h"
+#include "tests/widgets/Hands.h"
+#include "tests/widgets/SmallWindow.h"
 #include "widgets/control/Document.h"
-#include "widgets/control/TraceMap.h"
 #include "widgets/plot/LinePlot.h"
 #include "widgets/plot/MatrixView.h"
 #include "widgets/psf/PsfInspector.h"
@@ -31,81 +29,12 @@
 
 using namespace patchlight;
 using namespace patchlight::widgets;
+using patchlight::test::wheel;
+using Window = patchlight::test::SmallWindow;
 
 namespace {
 
 constexpr int patience = 20000;
-
-void wheel(QWidget* widget, const QPointF& at, int turned) {
-    QWheelEvent event(at, widget->mapToGlobal(at), QPoint(), QPoint(0, turned), Qt::NoButton, Qt::NoModifier,
-                      Qt::NoScrollPhase, false);
-    QCoreApplication::sendEvent(widget, &event);
-}
-
-/// A window with a small exposure open.
-struct Window {
-    MainWindow window{[](const std::string&) { return makeCpuBackend(); }};
-    std::shared_ptr<Psf> psf;
-
-    Window() {
-        const test::SmallExposure small = test::smallExposure();
-        psf = std::make_shared<Psf>(small.psf);
-        psf->path = "first.fits";
-        psf->pack();
-        auto image = std::make_shared<CcdImage>();
-        image->path = "small.fits";
-        image->nx = small.pixels.nx;
-        image->ny = small.pixels.ny;
-        image->pixels = small.pixels.pixels;
-        image->ivar = small.pixels.weights;
-        image->mask.assign(image->pixels.size(), 0);
-        ExtractionOptions options;
-        options.wavelength = small.range;
-        options.bundlesize = 5;
-        options.nsubbundles = 2;
-        options.nwavestep = 15;
-        options.wavepad = 5;
-        document().setOptions(options);
-        document().setImage(image, std::make_shared<WeightedPixels>(small.pixels));
-        document().setPsf(psf, std::make_shared<TraceMap>(*psf, image->nx, image->ny));
-        window.resize(1600, 1000);
-        window.show();
-    }
-    Document& document() { return window.document(); }
-    ResolutionView& resolution() { return window.resolutionView(); }
-    PsfInspector& inspector() { return window.psfInspector(); }
-    void raise(const char* dock) {
-        window.dock(QLatin1String(dock))->show();
-        window.dock(QLatin1String(dock))->raise();
-        QVERIFY(
-            QTest::qWaitFor([&] { return !window.dock(QLatin1String(dock))->widget()->visibleRegion().isEmpty(); }));
-        QTest::qWait(50); // what was behind another tab catches up
-    }
-    bool select(int spectrum, int core) {
-        const Cursor cursor = document().cursorAtBin(spectrum, document().plan()->grid.outputWavelength(core));
-        document().setCursor(cursor);
-        const PatchDetail* const before = document().patchRun().detail.get();
-        document().selectPatch(document().patchAt(cursor));
-        return QTest::qWaitFor([&] {
-            return document().patchRun() && document().patchRun().detail.get() != before &&
-                   window.controller().activeJobs() == 0;
-        });
-    }
-    /// The second PSF: a quarter of a pixel to the right, 5 % wider in x.
-    std::shared_ptr<Psf> otherPsf() const {
-        auto other = std::make_shared<Psf>(*psf);
-        other->path = "second.fits";
-        for (std::size_t s = 0; s < static_cast<std::size_t>(other->nspec); ++s) {
-            LegendreSeries& x = other->series["X"];
-            x.coeff[s * static_cast<std::size_t>(x.ncoeff)] += 0.25;
-            LegendreSeries& sigma = other->series["GHSIGX"];
-            for (int i = 0; i < sigma.ncoeff; ++i)
-                sigma.coeff[s * static_cast<std::size_t>(sigma.ncoeff) + static_cast<std::size_t>(i)] *= 1.05;
-        }
-        other->pack();
-        return other;
-    }
-};
 
 } // namespace
 

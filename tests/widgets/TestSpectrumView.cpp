@@ -1,6 +1,7 @@
 #include "core/frame/SpecMask.h"
 #include "core/simulate/SkyLines.h"
 #include "tests/support/TestSupport.h"
+#include "tests/widgets/Hands.h"
 #include "widgets/plot/Axes.h"
 #include "widgets/plot/Colours.h"
 #include "widgets/plot/Steps.h"
@@ -24,6 +25,8 @@
 
 using namespace patchlight;
 using namespace patchlight::widgets;
+using patchlight::test::moveMouse;
+using patchlight::test::wheel;
 
 namespace {
 
@@ -55,18 +58,6 @@ SpectrumData dataOf(std::vector<SpectrumCurve> spectra) {
     out.source = QStringLiteral("test");
     out.spectra = std::move(spectra);
     return out;
-}
-
-void wheel(QWidget* widget, const QPointF& at, int turned, Qt::KeyboardModifiers modifiers = Qt::NoModifier) {
-    QWheelEvent event(at, widget->mapToGlobal(at), QPoint(), QPoint(0, turned), Qt::NoButton, modifiers,
-                      Qt::NoScrollPhase, false);
-    QCoreApplication::sendEvent(widget, &event);
-}
-
-/// A mouse move as the window system would send it (QTest's needs a real pointer).
-void moveMouse(QWidget* widget, const QPoint& at, Qt::MouseButtons buttons = Qt::NoButton) {
-    QMouseEvent event(QEvent::MouseMove, at, widget->mapToGlobal(at), Qt::NoButton, buttons, Qt::NoModifier);
-    QCoreApplication::sendEvent(widget, &event);
 }
 
 /// Pixels of about this colour in a part of a picture.

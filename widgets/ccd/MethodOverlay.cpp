@@ -7,6 +7,7 @@
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
+#include "widgets/control/PatchBins.h"
 #include "widgets/control/TraceMap.h"
 #include "widgets/plot/Colours.h"
 
@@ -74,16 +75,17 @@ void MethodOverlay::preparePatches() {
     const PatchDetail& b = nowPatches ? *before.detail : *now.detail;
     const Plan& plan = nowPatches ? *now.plan : *before.plan;
     const Plan& other = nowPatches ? *before.plan : *now.plan;
-    if (plan.grid.wmin != other.grid.wmin || plan.grid.dw != other.grid.dw || plan.grid.pad != other.grid.pad) return;
+    const std::optional<int> offset = binOffset(plan, other);
+    if (!offset) return;
     for (int s = a.patch.core.first; s < a.patch.core.last; ++s) {
         Row row;
         row.spectrum = s;
         for (int bin = a.patch.keepBins.first; bin < a.patch.keepBins.last; ++bin) {
-            if (!b.patch.bins.contains(bin) || !b.patch.spectra.contains(s)) continue;
+            if (!b.patch.bins.contains(bin + *offset) || !b.patch.spectra.contains(s)) continue;
             const auto rowA = static_cast<std::size_t>(s - a.patch.spectra.first);
             const auto rowB = static_cast<std::size_t>(s - b.patch.spectra.first);
             const auto columnA = static_cast<std::size_t>(bin - a.patch.bins.first);
-            const auto columnB = static_cast<std::size_t>(bin - b.patch.bins.first);
+            const auto columnB = static_cast<std::size_t>(bin + *offset - b.patch.bins.first);
             const double ivar = std::min(a.ivar(rowA, columnA), b.ivar(rowB, columnB));
             row.wavelength.push_back(plan.grid.outputWavelength(bin - plan.grid.pad));
             row.sigma.push_back(

@@ -8,6 +8,7 @@
 #include "core/frame/ExtractedFrame.h"
 #include "core/image/CcdImage.h"
 #include "core/psf/Psf.h"
+#include "widgets/control/PatchBins.h"
 #include "widgets/control/TraceMap.h"
 
 #include <algorithm>
@@ -141,6 +142,7 @@ void Document::setImage(std::shared_ptr<const CcdImage> image, std::shared_ptr<c
     blankModel_.reset();
     patchRun_ = {};
     previousPatchRun_ = {};
+    previousPatchProblem_.clear();
     if (!sameFile && !maskEdits_.isEmpty()) {
         maskEdits_.clear();
         Q_EMIT maskEditsChanged();
@@ -205,16 +207,17 @@ void Document::setModel(std::vector<float> model) {
 }
 
 void Document::setPatchRun(PatchRun run) {
-    // The same bins of the same grid; padding may differ, by method or option.
-    const auto sameBins = [](const PatchRun& a, const PatchRun& b) {
-        const WavelengthGrid& g = a.plan->grid;
-        const WavelengthGrid& h = b.plan->grid;
-        return a.detail->patch.core == b.detail->patch.core && g.wmin == h.wmin && g.dw == h.dw &&
-               a.detail->patch.keepBins.first - g.pad == b.detail->patch.keepBins.first - h.pad &&
-               a.detail->patch.keepBins.count() == b.detail->patch.keepBins.count();
-    };
-    const bool samePatch = run && patchRun_ && sameBins(run, patchRun_);
-    previousPatchRun_ = samePatch ? std::move(patchRun_) : PatchRun{};
+    // Options may cut patches otherwise: what was extracted of the same fibers and wavelengths is compared.
+    previousPatchProblem_.clear();
+    if (run && patchRun_) {
+        const PlannedPatch now{run.detail->patch, *run.plan};
+        const PlannedPatch before{patchRun_.detail->patch, *patchRun_.plan};
+        if (!shareBins(now, before)) {
+            previousPatchProblem_ = whyNotComparable(now, before);
+            patchRun_ = {};
+        }
+    }
+    previousPatchRun_ = run ? std::move(patchRun_) : PatchRun{};
     patchRun_ = std::move(run);
     paintPatchModel();
     Q_EMIT patchRunChanged();

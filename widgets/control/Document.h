@@ -78,8 +78,10 @@ public:
     /// Model image [ny][nx], electrons, NaN where nothing was extracted; null where there is none.
     [[nodiscard]] const std::shared_ptr<std::vector<float>>& model() const { return model_; }
     [[nodiscard]] const PatchRun& patchRun() const { return patchRun_; }
-    /// The run before, of the same patch: the "before" of a what-if.
+    /// The run before, where it has bins of the present one: the "before" of a what-if. Options may have made another patch of it.
     [[nodiscard]] const PatchRun& previousPatchRun() const { return previousPatchRun_; }
+    /// Why there is none, where one would be expected; else empty.
+    [[nodiscard]] const QString& previousPatchProblem() const { return previousPatchProblem_; }
 
     [[nodiscard]] const ExtractionOptions& options() const { return options_; }
     void setOptions(const ExtractionOptions& options);
@@ -165,6 +167,7 @@ private:
     std::shared_ptr<std::vector<float>> blankModel_;
     PatchRun patchRun_;
     PatchRun previousPatchRun_;
+    QString previousPatchProblem_;
     ExtractionOptions options_;
     std::shared_ptr<const Plan> plan_;
     QString planProblem_;

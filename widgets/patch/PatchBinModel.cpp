@@ -4,11 +4,13 @@
 #include "core/engine/PatchResult.h"
 #include "core/engine/Physics.h"
 #include "core/engine/Plan.h"
+#include "widgets/control/PatchBins.h"
 
 #include <QBrush>
 #include <QGuiApplication>
 #include <QPalette>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -26,19 +28,16 @@ PatchBinModel::PatchBinModel(QObject* parent) : QAbstractTableModel(parent) {}
 void PatchBinModel::setPatch(const PatchInput& input) {
     beginResetModel();
     input_ = input;
-    if (before_ && !fits(*before_)) before_.reset();
+    before_ = {}; // whoever shows a patch says what was before
     atPixel_.clear();
     endResetModel();
 }
 
-bool PatchBinModel::fits(const PatchDetail& before) const {
-    return input_ && before.patch.core == input_.detail->patch.core && before.patch.step == input_.detail->patch.step &&
-           before.patch.keepBins.count() == input_.detail->patch.keepBins.count();
-}
-
-bool PatchBinModel::setBefore(std::shared_ptr<const PatchDetail> before) {
-    const bool fits = before && this->fits(*before);
-    before_ = fits ? std::move(before) : nullptr;
+bool PatchBinModel::setBefore(const PatchInput& before) {
+    const bool fits =
+        before && input_ && shareBins({input_.detail->patch, *input_.plan}, {before.detail->patch, *before.plan});
+    before_ = fits ? before : PatchInput{};
+    beforeOffset_ = fits ? binOffset(*input_.plan, *before.plan).value_or(0) : 0;
     if (rowCount() > 0) emit dataChanged(index(0, Change), index(rowCount() - 1, Change));
     return fits;
 }
@@ -85,17 +84,31 @@ int PatchBinModel::rowOf(int spectrum, double wavelength) const {
 double PatchBinModel::change(int row) const {
     if (!before_) return nan;
     const Patch& patch = input_.detail->patch;
-    const Patch& earlier = before_->patch;
-    // Bins count from the beginning of the padding, which an option may have moved.
-    const int bin = patch.bins.first + row % patch.bins.count() - patch.keepBins.first + earlier.keepBins.first;
+    const Patch& earlier = before_.detail->patch;
+    const int bin = patch.bins.first + row % patch.bins.count() + beforeOffset_;
     const int spectrum = this->spectrum(row);
     if (!earlier.spectra.contains(spectrum) || !earlier.bins.contains(bin)) return nan;
     const auto s = static_cast<std::size_t>(spectrum - earlier.spectra.first);
     const auto j = static_cast<std::size_t>(bin - earlier.bins.first);
-    const double ivar = before_->ivar(s, j);
-    const double difference = input_.detail->flux.values()[static_cast<std::size_t>(row)] - before_->flux(s, j);
+    // Where one keeps the bin and the other has it as padding, the comparison is with a number that nobody writes.
+    if (!isPadding(row) && !(earlier.core.contains(spectrum) && earlier.keepBins.contains(bin))) return nan;
+    const double ivar = before_.detail->ivar(s, j);
+    const double difference = input_.detail->flux.values()[static_cast<std::size_t>(row)] - before_.detail->flux(s, j);
     if (!(ivar > 0)) return nan;
     return difference * std::sqrt(ivar);
+}
+
+PatchBinModel::Shared PatchBinModel::shared() const {
+    if (!input_) return {};
+    const Patch& patch = input_.detail->patch;
+    Shared out{patch.core.count() * patch.keepBins.count(), 0};
+    if (!before_) return out;
+    const Patch& earlier = before_.detail->patch;
+    const int fibers = std::min(patch.core.last, earlier.core.last) - std::max(patch.core.first, earlier.core.first);
+    const int bins = std::min(patch.keepBins.last + beforeOffset_, earlier.keepBins.last) -
+                     std::max(patch.keepBins.first + beforeOffset_, earlier.keepBins.first);
+    out.before = std::max(0, fibers) * std::max(0, bins);
+    return out;
 }
 
 double PatchBinModel::value(int row, int column) const {

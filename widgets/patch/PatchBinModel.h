@@ -35,9 +35,15 @@ public:
     explicit PatchBinModel(QObject* parent = nullptr);
 
     void setPatch(const PatchInput& input);
-    /// The same patch as it was before a change (its padding may differ); null: none. One of another place is not taken.
-    /// @return whether it was taken
-    bool setBefore(std::shared_ptr<const PatchDetail> before);
+    /// The patch as it was before a change; empty: none. Its bins are found by fiber and wavelength, since options may have made another patch
+    /// of it; one that has no bin of this one is not taken. @return whether it was taken
+    bool setBefore(const PatchInput& before);
+    /// Bins that are kept, and those among them that the patch before has.
+    struct Shared {
+        int kept = 0;
+        int before = 0;
+    };
+    [[nodiscard]] Shared shared() const;
     /// Shares of the bins' light on the selected pixel, by row; empty: no pixel is selected.
     void setAtPixel(std::vector<double> shares);
 
@@ -57,11 +63,11 @@ public:
 
 private:
     [[nodiscard]] double value(int row, int column) const;
-    [[nodiscard]] bool fits(const PatchDetail& before) const;
     [[nodiscard]] QString status(int row) const;
 
     PatchInput input_;
-    std::shared_ptr<const PatchDetail> before_;
+    PatchInput before_;
+    int beforeOffset_ = 0; ///< added to a bin to have that of the patch before
     std::vector<double> atPixel_;
 };
 

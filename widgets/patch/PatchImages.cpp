@@ -97,8 +97,8 @@ void PatchImages::setPatch(const PatchInput& input) {
 }
 
 void PatchImages::setBefore(std::shared_ptr<const PatchDetail> before) {
-    // The window may differ: other padding, other traces. What both have is compared.
-    const bool fits = before && input_ && before->patch.core == input_.detail->patch.core && !before->window.empty();
+    // The window may differ: other padding, other traces, another cut into patches. What both have is compared.
+    const bool fits = before && input_ && !before->window.empty();
     before_ = fits ? std::move(before) : nullptr;
     makeImages();
     if (fitted_) showAll();

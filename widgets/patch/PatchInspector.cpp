@@ -5,6 +5,7 @@
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/image/CcdImage.h"
+#include "widgets/control/PatchBins.h"
 #include "widgets/patch/MaskEditor.h"
 #include "widgets/patch/PatchBinModel.h"
 #include "widgets/patch/PatchImages.h"
@@ -183,7 +184,7 @@ PatchInspector::PatchInspector(QWidget* parent)
         pictures_->setCurrentWidget(on ? static_cast<QWidget*>(surfaces_) : images_);
         updateSurfaces();
     });
-    connect(pin_, &QAction::toggled, this, [this](bool on) { pinned_ = on ? input_.detail : nullptr; });
+    connect(pin_, &QAction::toggled, this, [this](bool on) { pinned_ = on ? input_ : PatchInput{}; });
     connect(stretch_, &QComboBox::currentIndexChanged, this, [this](int index) {
         images_->setStretch(index == 1 ? PatchImages::Stretch::Asinh : PatchImages::Stretch::Linear);
     });
@@ -233,10 +234,9 @@ void PatchInspector::makeSpots() const {
     if (!spots_ && input_) spots_ = std::make_shared<PatchSpots>(*input_.psf, *input_.plan, input_.detail->patch);
 }
 
-void PatchInspector::setPatch(const PatchInput& input, std::shared_ptr<const PatchDetail> before) {
-    const bool samePlace = input_ && input && input_.detail->patch.core == input.detail->patch.core &&
-                           input_.detail->patch.step == input.detail->patch.step &&
-                           input_.detail->patch.keepBins.count() == input.detail->patch.keepBins.count();
+void PatchInspector::setPatch(const PatchInput& input, const PatchInput& before, const QString& noBefore) {
+    const bool samePlace =
+        input_ && input && shareBins({input_.detail->patch, *input_.plan}, {input.detail->patch, *input.plan});
     const bool sameBins = samePlace && input_.detail->patch.spectra == input.detail->patch.spectra &&
                           input_.detail->patch.bins == input.detail->patch.bins;
     const bool sameSpots = sameBins && input_.psf == input.psf &&
@@ -248,16 +248,17 @@ void PatchInspector::setPatch(const PatchInput& input, std::shared_ptr<const Pat
     const double wavelengthBefore = bin >= 0 ? model_->wavelength(bin) : std::numeric_limits<double>::quiet_NaN();
     const auto pixel = samePlace ? images_->selectedPixel() : std::nullopt;
     input_ = input;
-    before_ = samePlace && pinned_ ? pinned_ : std::move(before);
+    before_ = samePlace && pinned_ ? pinned_ : before;
+    noBefore_ = before_ ? QString() : noBefore;
     if (!samePlace) pin_->setChecked(false);
     if (!sameSpots) spots_.reset();
     makeSpots();
     selecting_ = true; // a reset of the model is no choice of the user
     model_->setPatch(input_);
     if (bin >= 0) bin = model_->rowOf(spectrumBefore, wavelengthBefore);
-    if (!model_->setBefore(before_)) before_.reset();
+    if (!model_->setBefore(before_)) before_ = {};
     images_->setPatch(input_);
-    images_->setBefore(before_);
+    images_->setBefore(before_.detail);
     images_->setSpots(spots_);
     images_->setSelectedBin(bin);
     selecting_ = false;
@@ -304,6 +305,10 @@ QString PatchInspector::summary() const {
                    .arg(model_->change(worst), 0, 'f', 2)
                    .arg(model_->spectrum(worst))
                    .arg(model_->wavelength(worst), 0, 'f', 1);
+    if (const PatchBinModel::Shared shared = model_->shared(); before_ && shared.before < shared.kept)
+        out +=
+            tr("; the patch before was cut otherwise and has %1 of these %2 bins").arg(shared.before).arg(shared.kept);
+    if (!noBefore_.isEmpty()) out += QStringLiteral("; ") + noBefore_;
     const auto edits = editor_->edits().size();
     if (edits > 0) out += tr("; %1 pixels masked or unmasked by hand").arg(edits);
     return out;

@@ -35,8 +35,9 @@ public:
     explicit PatchInspector(QWidget* parent = nullptr);
     ~PatchInspector() override;
 
-    /// Shows a patch. @param before  the same patch before a change, for the comparison; null: none
-    void setPatch(const PatchInput& input, std::shared_ptr<const PatchDetail> before = nullptr);
+    /// Shows a patch. @param before  what was there before a change, for the comparison; empty: none
+    /// @param noBefore  why there is none, in a sentence, where one would be expected
+    void setPatch(const PatchInput& input, const PatchInput& before = {}, const QString& noBefore = {});
     [[nodiscard]] const PatchInput& patch() const { return input_; }
     /// The window's common cursor, from outside. Emits nothing.
     void setCursor(int spectrum, double wavelength, double x, double y);
@@ -98,7 +99,8 @@ private:
     [[nodiscard]] int selectedBin() const;
 
     PatchInput input_;
-    std::shared_ptr<const PatchDetail> before_;
+    PatchInput before_;
+    QString noBefore_;
     mutable std::shared_ptr<const PatchSpots> spots_;
     MaskEditor* editor_;
     PatchImages* images_;
@@ -115,7 +117,7 @@ private:
     QAction* onlyAtPixel_;
     QAction* clear_;
     QAction* pin_;
-    std::shared_ptr<const PatchDetail> pinned_;
+    PatchInput pinned_;
     QSpinBox* brush_;
     QComboBox* stretch_;
     bool selecting_ = false;

@@ -4,6 +4,7 @@
 #include "core/engine/Plan.h"
 #include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
+#include "widgets/control/SeenRefresh.h"
 #include "widgets/plot/LinePlot.h"
 #include "widgets/plot/MatrixView.h"
 #include "widgets/vtk/SurfaceCanvas.h"
@@ -85,7 +86,7 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
       profileX_(new LinePlot(this)), profileY_(new LinePlot(this)), pages_(new QTabWidget(this)),
       table_(new QTableWidget(this)), offsetBox_(new QComboBox(this)), offsetText_(new QLabel(this)),
       offsetMap_(new MatrixView(this)), offsetPlot_(new LinePlot(this)), waveOffsets_(new LinePlot(this)),
-      strip_(new QLabel(this)) {
+      strip_(new QLabel(this)), seen_(new SeenRefresh(this, [this] { refresh(); })) {
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(0);
@@ -314,22 +315,9 @@ void PsfInspector::setOffset(Offset offset) {
 
 void PsfInspector::showPage(int page) { pages_->setCurrentIndex(std::clamp(page, 0, 2)); }
 
-/// A dock behind another tab is told nothing when it comes to the front, but it is painted.
-void PsfInspector::paintEvent(QPaintEvent* event) {
-    QWidget::paintEvent(event);
-    if (stale_)
-        QTimer::singleShot(0, this, [this] {
-            if (stale_ && isSeen()) refresh();
-        });
-}
-
-void PsfInspector::refreshSoon() {
-    stale_ = true;
-    if (isSeen()) refresh();
-}
+void PsfInspector::refreshSoon() { seen_->request(); }
 
 void PsfInspector::refresh() {
-    stale_ = false;
     refreshSpot();
     if (pages_->currentIndex() == 0) refreshParameters();
     if (pages_->currentIndex() == 1) refreshOffsets();

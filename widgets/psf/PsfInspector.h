@@ -26,6 +26,7 @@ class ActionList;
 class Document;
 class LinePlot;
 class MatrixView;
+class SeenRefresh;
 class SurfaceCanvas;
 
 /// The PSF at the cursor: its spot as picture or surface, its profiles, its parameters; a second PSF beside it and their difference; where the traces
@@ -75,13 +76,8 @@ Q_SIGNALS:
     /// Something cannot be done, in a sentence.
     void message(const QString& text);
 
-protected:
-    void paintEvent(QPaintEvent* event) override;
-
 private:
     [[nodiscard]] const Cursor& place() const;
-    /// On screen, and not behind another tab.
-    [[nodiscard]] bool isSeen() const { return isVisible() && !visibleRegion().isEmpty(); }
     void refreshSoon();
     void refresh();
     void refreshSpot();
@@ -118,7 +114,7 @@ private:
     std::unique_ptr<TraceOffsets> offsets_;
     QString offsetsProblem_;
     bool offsetsStale_ = true;
-    bool stale_ = true;
+    SeenRefresh* seen_;
 };
 
 } // namespace patchlight::widgets

@@ -6,6 +6,7 @@
 #include "core/engine/Plan.h"
 #include "core/frame/ExtractedFrame.h"
 #include "widgets/control/Document.h"
+#include "widgets/control/SeenRefresh.h"
 #include "widgets/control/WorkerThread.h"
 #include "widgets/plot/LinePlot.h"
 #include "widgets/plot/MatrixView.h"
@@ -70,7 +71,7 @@ ResolutionView::ResolutionView(Document& document, QWidget* parent)
       sourceBox_(new QComboBox(bar_)), testBox_(new QComboBox(bar_)), picture_(new MatrixView(this)),
       kernel_(new LinePlot(this)), sums_(new LinePlot(this)), widths_(new LinePlot(this)),
       testPlot_(new LinePlot(this)), strip_(new QLabel(this)), band_(std::make_unique<ResolutionBand>()),
-      worker_(std::make_unique<WorkerThread>()) {
+      seen_(new SeenRefresh(this, [this] { refresh(); })), worker_(std::make_unique<WorkerThread>()) {
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(0);
@@ -178,10 +179,10 @@ ResolutionView::ResolutionView(Document& document, QWidget* parent)
         kernelRow_ = -1;
         if (cursor.spectrum != bandSpectrum_)
             refreshSoon();
-        else if (isSeen() && !stale_)
+        else if (seen_->isSeen() && !seen_->isStale())
             placeCursor();
         else
-            stale_ = true;
+            seen_->markStale();
     });
     connect(&document_, &Document::patchRunChanged, this, &ResolutionView::refreshSoon);
     connect(&document_, &Document::frameChanged, this, &ResolutionView::refreshSoon);
@@ -248,22 +249,9 @@ void ResolutionView::setSymlog(bool on) {
     Q_EMIT settingsChanged();
 }
 
-/// A dock behind another tab is told nothing when it comes to the front, but it is painted.
-void ResolutionView::paintEvent(QPaintEvent* event) {
-    QWidget::paintEvent(event);
-    if (stale_)
-        QTimer::singleShot(0, this, [this] {
-            if (stale_ && isSeen()) refresh();
-        });
-}
-
-void ResolutionView::refreshSoon() {
-    stale_ = true;
-    if (isSeen()) refresh();
-}
+void ResolutionView::refreshSoon() { seen_->request(); }
 
 void ResolutionView::refresh() {
-    stale_ = false;
     const PatchRun& run = document_.patchRun();
     if (figuresOf_ != run.detail.get()) {
         figures_.reset();
@@ -483,7 +471,6 @@ void ResolutionView::refreshPlots() {
 
 /// What follows the cursor.
 void ResolutionView::placeCursor() {
-    stale_ = false;
     const Cursor& cursor = document_.cursor();
     sums_->setCursorX(cursor.wavelength);
     widths_->setCursorX(cursor.wavelength);

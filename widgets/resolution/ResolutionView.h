@@ -23,6 +23,7 @@ class ActionList;
 class Document;
 class LinePlot;
 class MatrixView;
+class SeenRefresh;
 class WorkerThread;
 
 /// What the resolution does at the cursor: the stored band or a patch's matrices as a picture; the row and the column there, sums and widths along
@@ -73,12 +74,7 @@ Q_SIGNALS:
     void figuresChanged();
     void settingsChanged();
 
-protected:
-    void paintEvent(QPaintEvent* event) override;
-
 private:
-    /// On screen, and not behind another tab.
-    [[nodiscard]] bool isSeen() const { return isVisible() && !visibleRegion().isEmpty(); }
     void refresh();
     void refreshSoon();
     void refreshBand();
@@ -119,7 +115,7 @@ private:
     std::shared_ptr<const CovarianceFigures> figures_;
     QString figuresProblem_;
     const void* figuresOf_ = nullptr; ///< the patch that figures_ belong to, or are being computed for
-    bool stale_ = true;
+    SeenRefresh* seen_;
     std::unique_ptr<WorkerThread> worker_; ///< last: joined before the rest goes
 };
 

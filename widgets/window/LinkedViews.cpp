@@ -7,6 +7,7 @@
 #include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
+#include "widgets/control/SeenRefresh.h"
 #include "widgets/patch/PatchImages.h"
 #include "widgets/patch/PatchInspector.h"
 #include "widgets/spectrum/SpectrumView.h"
@@ -14,10 +15,8 @@
 
 #include <QAction>
 #include <QComboBox>
-#include <QEvent>
 #include <QInputDialog>
 #include <QMenu>
-#include <QTimer>
 #include <QToolBar>
 #include <QUndoStack>
 
@@ -83,7 +82,8 @@ std::optional<std::int64_t> fiberNumber(const CcdImage* image, const Psf& psf, i
 LinkedViews::LinkedViews(Document& document, ExtractionController& controller, QWidget* parent)
     : QObject(parent), document_(document), controller_(controller), spectrum_(new SpectrumView(parent)),
       inspector_(new PatchInspector(parent)), sourceBox_(new QComboBox(spectrum_)),
-      fibersBox_(new QComboBox(spectrum_)), timer_(new QTimer(this)) {
+      fibersBox_(new QComboBox(spectrum_)), spectrumSeen_(new SeenRefresh(spectrum_, [this] { refreshSpectrum(); })),
+      patchSeen_(new SeenRefresh(inspector_, [this] { refreshPatch(); })) {
     sourceBox_->addItems({tr("auto"), tr("frame"), tr("patch")});
     sourceBox_->setToolTip(tr("Show the extracted frame or the patch; auto: the frame where there is one"));
     sourceBox_->setAccessibleName(tr("Source of the spectra"));
@@ -98,24 +98,19 @@ LinkedViews::LinkedViews(Document& document, ExtractionController& controller, Q
             [this](int index) { setSource(static_cast<Source>(index)); });
     connect(fibersBox_, &QComboBox::currentIndexChanged, this,
             [this](int index) { setFibers(static_cast<Fibers>(index)); });
-    timer_->setSingleShot(true);
-    timer_->setInterval(refreshMilliseconds);
-    connect(timer_, &QTimer::timeout, this, &LinkedViews::refreshSpectrum);
-    spectrum_->installEventFilter(this);
-    inspector_->installEventFilter(this);
 
     connect(&document_, &Document::patchRunChanged, this, [this] {
-        refreshPatch();
-        refreshSpectrum();
+        patchSeen_->request();
+        spectrumSeen_->request();
     });
-    connect(&document_, &Document::frameChanged, this, &LinkedViews::refreshSpectrum);
-    connect(&document_, &Document::secondFrameChanged, this, &LinkedViews::refreshSpectrum);
-    connect(&document_, &Document::truthChanged, this, &LinkedViews::refreshSpectrum);
+    connect(&document_, &Document::frameChanged, spectrumSeen_, &SeenRefresh::request);
+    connect(&document_, &Document::secondFrameChanged, spectrumSeen_, &SeenRefresh::request);
+    connect(&document_, &Document::truthChanged, spectrumSeen_, &SeenRefresh::request);
     connect(&document_, &Document::frameBinsChanged, this, [this](IndexRange spectra, IndexRange) {
         const auto& shown = spectrum_->data().spectra;
         if (shown.empty() || std::any_of(shown.begin(), shown.end(),
                                          [&](const SpectrumCurve& c) { return spectra.contains(c.spectrum); }))
-            refreshSpectrumSoon();
+            spectrumSeen_->requestWithin(refreshMilliseconds);
     });
     connect(&document_, &Document::maskEditsChanged, this, [this] { inspector_->setMaskEdits(document_.maskEdits()); });
     connect(&document_, &Document::cursorChanged, this, [this](const Cursor& cursor) {
@@ -125,15 +120,17 @@ LinkedViews::LinkedViews(Document& document, ExtractionController& controller, Q
         if (there && fibers_ != Fibers::One)
             spectrum_->plot()->select(cursor.spectrum);
         else if (!there)
-            refreshSpectrum();
-        if (cursor.hasBin()) {
-            spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
+            spectrumSeen_->request();
+        if (!cursor.hasBin()) return;
+        spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
+        if (patchSeen_->isSeen())
             inspector_->selectBin(cursor.spectrum, cursor.wavelength);
-        }
+        else
+            patchSeen_->markStale();
     });
     connect(&document_, &Document::hoverChanged, this, [this](const Cursor& cursor) {
-        spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
-        inspector_->setCursor(cursor.spectrum, cursor.wavelength, cursor.x, cursor.y);
+        if (spectrumSeen_->isSeen()) spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
+        if (patchSeen_->isSeen()) inspector_->setCursor(cursor.spectrum, cursor.wavelength, cursor.x, cursor.y);
     });
 
     connect(spectrum_, &SpectrumView::cursorMoved, this, [this](int spectrum, double wavelength) {
@@ -225,9 +222,24 @@ void LinkedViews::addActions(ActionList& actions) {
     actions.add({"spectrum.against", menu, tr("Residual a&gainst the next"), "D",
                  tr("Of the spectra drawn over this one, the next is compared with"), false, false, plot},
                 [this] { spectrum_->nextOverlay(); });
-    QMenu* const shaded = actions.menu(menu)->addMenu(tr("S&haded masks"));
-    shaded->setObjectName(QStringLiteral("Shaded masks"));
-    shaded->addActions(spectrum_->maskMenu()->actions());
+    // Two keys: the second is a letter, a the lowest bit.
+    char letter = 'A';
+    for (QAction* const own : spectrum_->maskMenu()->actions()) {
+        if (own->isSeparator()) continue;
+        const QString in = menu + QStringLiteral("/Shaded masks");
+        const QString id = QStringLiteral("spectrum.shade.") + own->text().toLower();
+        const QString keys = QStringLiteral("H, %1").arg(QLatin1Char(letter++));
+        if (own->isCheckable()) {
+            QAction* const action =
+                actions.addToggle({id, in, own->text(), keys, tr("Shade bins with this bit of the frame's MASK"), true,
+                                   own->isChecked(), plot},
+                                  [own](bool on) { own->setChecked(on); });
+            connect(own, &QAction::toggled, action, &QAction::setChecked);
+        } else {
+            actions.add({id, in, own->text(), keys, tr("Shaded bits of the frame's MASK"), false, false, plot},
+                        [own] { own->trigger(); });
+        }
+    }
     actions.add(
         {"spectrum.redshift", menu, tr("Set redshift..."), "Z", tr("Redshift of the galaxy lines"), false, false, plot},
         [this] {
@@ -312,29 +324,20 @@ void LinkedViews::choose(const Cursor& cursor) {
 void LinkedViews::setSource(Source source) {
     source_ = source;
     sourceBox_->setCurrentIndex(static_cast<int>(source));
-    refreshSpectrum();
+    spectrumSeen_->request();
 }
 
 void LinkedViews::setFibers(Fibers fibers) {
     fibers_ = fibers;
     fibersBox_->setCurrentIndex(static_cast<int>(fibers));
-    refreshSpectrum();
-}
-
-bool LinkedViews::eventFilter(QObject* watched, QEvent* event) {
-    if (event->type() == QEvent::Show) {
-        if (watched == spectrum_ && spectrumStale_) refreshSpectrum();
-        if (watched == inspector_ && patchStale_) refreshPatch();
-    }
-    return QObject::eventFilter(watched, event);
+    spectrumSeen_->request();
 }
 
 void LinkedViews::refreshPatch() {
-    patchStale_ = !inspector_->isVisible();
-    if (patchStale_) return;
     const PatchRun& run = document_.patchRun();
     const PatchRun& before = document_.previousPatchRun();
-    inspector_->setPatch({run.detail, run.plan, run.psf, document_.image()}, before.detail);
+    inspector_->setPatch({run.detail, run.plan, run.psf, document_.image()},
+                         {before.detail, before.plan, before.psf, document_.image()}, document_.previousPatchProblem());
     const Cursor& cursor = document_.cursor();
     if (run && cursor.hasBin()) inspector_->selectBin(cursor.spectrum, cursor.wavelength);
 }
@@ -345,14 +348,7 @@ bool LinkedViews::showsFrame() const {
     return source_ == Source::Frame || spectrum < 0 || rowOf(*document_.frame().frame, spectrum) >= 0;
 }
 
-void LinkedViews::refreshSpectrumSoon() {
-    if (!timer_->isActive()) timer_->start();
-}
-
 void LinkedViews::refreshSpectrum() {
-    timer_->stop();
-    spectrumStale_ = !spectrum_->isVisible();
-    if (spectrumStale_) return;
     int spectrum = document_.cursor().spectrum;
     SpectrumData data;
     if (showsFrame()) {
@@ -365,6 +361,8 @@ void LinkedViews::refreshSpectrum() {
     }
     spectrum_->setData(std::move(data));
     spectrum_->plot()->select(spectrum);
+    const Cursor& cursor = document_.cursor();
+    if (cursor.hasBin()) spectrum_->setCursor(cursor.spectrum, cursor.wavelength);
 }
 
 SpectrumData LinkedViews::frameData(int spectrum) const {

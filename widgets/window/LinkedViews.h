@@ -9,7 +9,6 @@
 #include <memory>
 
 class QComboBox;
-class QTimer;
 
 namespace patchlight {
 struct PatchDetail;
@@ -21,6 +20,7 @@ class ActionList;
 class Document;
 class ExtractionController;
 class PatchInspector;
+class SeenRefresh;
 class SpectrumView;
 struct SpectrumCurve;
 struct SpectrumData;
@@ -57,14 +57,10 @@ Q_SIGNALS:
     /// A place was chosen in one of these views: it should be seen in the others.
     void placeChosen(const patchlight::widgets::Cursor& cursor);
 
-protected:
-    bool eventFilter(QObject* watched, QEvent* event) override;
-
 private:
     void choose(const Cursor& cursor);
     void refreshPatch();
     void refreshSpectrum();
-    void refreshSpectrumSoon();
     [[nodiscard]] bool showsFrame() const;
     [[nodiscard]] SpectrumData frameData(int spectrum) const;
     [[nodiscard]] SpectrumData patchData(int spectrum) const;
@@ -75,11 +71,10 @@ private:
     PatchInspector* inspector_;
     QComboBox* sourceBox_;
     QComboBox* fibersBox_;
-    QTimer* timer_;
+    SeenRefresh* spectrumSeen_;
+    SeenRefresh* patchSeen_;
     Source source_ = Source::Auto;
     Fibers fibers_ = Fibers::One;
-    bool patchStale_ = true;
-    bool spectrumStale_ = true;
 };
 
 } // namespace patchlight::widgets
