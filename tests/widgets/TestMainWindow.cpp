@@ -21,6 +21,7 @@
 #include <QDragEnterEvent>
 #include <QDropEvent>
 #include <QFile>
+#include <QInputDialog>
 #include <QJsonDocument>
 #include <QJsonObject>
 #include <QLineEdit>
@@ -30,6 +31,7 @@
 #include <QSettings>
 #include <QSignalSpy>
 #include <QTest>
+#include <QTimer>
 
 #include <cmath>
 #include <memory>
@@ -107,6 +109,30 @@ private Q_SLOTS:
                              qPrintable(entry.id + QStringLiteral(" and ") + other.id));
             }
         }
+    }
+
+    void cutsByHand() {
+        QVERIFY(!parseCuts(QStringLiteral("5")));
+        QVERIFY(!parseCuts(QStringLiteral("5 to 3")));
+        QVERIFY(!parseCuts(QStringLiteral("a to b")));
+        QCOMPARE(parseCuts(QStringLiteral("-5, 1e3"))->high, 1000.0);
+        const auto window = openWindow();
+        // The dialog of the action, answered twice: nonsense is asked again.
+        QTimer answers;
+        int asked = 0;
+        connect(&answers, &QTimer::timeout, this, [&] {
+            auto* dialog = qobject_cast<QInputDialog*>(QApplication::activeModalWidget());
+            if (dialog == nullptr) return;
+            dialog->setTextValue(asked++ == 0 ? QStringLiteral("many") : QStringLiteral("3 to 40"));
+            dialog->accept();
+        });
+        answers.start(20);
+        window->actionList().find(QStringLiteral("view.cuts.manual"))->trigger();
+        QCOMPARE(asked, 2);
+        const DisplaySettings& settings = window->ccdView().settings(Layer::Image);
+        QCOMPARE(settings.cuts, Cuts::Manual);
+        QCOMPARE(settings.range.low, 3.0);
+        QCOMPARE(settings.range.high, 40.0);
     }
 
     void keysCanBeChangedButNotTwice() {

@@ -201,6 +201,37 @@ private slots:
         QVERIFY(view.window().span() > 0);
     }
 
+    void twoRunsOverOneAnother() {
+        TimelineView view;
+        view.resize(900, 300);
+        view.show();
+        view.setTrace(smallTrace());
+        const Interval alone = view.view();
+        // The other run: half as quick, begins at another time, and knows a name more.
+        std::vector<RangeRecord> records = {{"extract frame", 7000000, 2000000, 0, {}, false},
+                                            {"spots", 7100000, 600000, 0, {}, false},
+                                            {"batch", 8000000, 600000, 0, {1, 2, 20, -1}, false}};
+        const auto other = std::make_shared<const Trace>(traceOf(records, "slow"));
+        view.setOther(other);
+        QVERIFY(view.view().span() > 1.9 * alone.span()); // both are seen whole
+        view.repaint();
+        const QImage picture = view.viewport()->grab().toImage();
+        // The last lane's first row, at a quarter of its time: the same colour as the range of that name above.
+        const double below = view.rectOf(0).top() + (view.rectOf(3).top() - view.rectOf(0).top());
+        int found = -1;
+        for (int y = static_cast<int>(below) + 30; y < view.viewport()->height() && found < 0; ++y)
+            if (picture.pixel(static_cast<int>(view.rectOf(0).left()) + 5, y) ==
+                view.colourOf(view.trace()->ranges[0].name))
+                found = y;
+        QVERIFY(found > 0);
+        const QPointF there(view.rectOf(0).left() + 5, found + 2);
+        QVERIFY2(view.textAt(there).startsWith(QStringLiteral("the other run, extract frame: 2.000 ms")),
+                 qPrintable(view.textAt(there)));
+        QCOMPARE(view.rangeAt(there), -1); // what can be chosen is the run itself
+        view.setOther(nullptr);
+        QVERIFY(std::abs(view.view().span() - alone.span()) < 1);
+    }
+
     void aMillionRanges() {
         std::vector<RangeRecord> records;
         records.reserve(1000000);
@@ -257,7 +288,13 @@ private slots:
         // A bar a batch; a click goes there in the timeline.
         const PlotContent& strip = panel.strip().content();
         QCOMPARE(strip.series[0].x.size(), 2U);
-        QVERIFY(std::abs(strip.series[0].y[0] + strip.series[1].y[0] - 0.4) < 1e-9);
+        QVERIFY(std::abs(strip.series[0].y[0] - 0.4) < 1e-9);
+        // Colours say how long: a scale with its ends in words, and the longer the nearer to its upper end.
+        QVERIFY(strip.scale);
+        QCOMPARE(strip.series[0].colours.size(), 2U);
+        QCOMPARE(strip.series[0].colours[0], strip.scale->colours[255]);
+        QCOMPARE(strip.series[0].colours[1], strip.scale->colours[0]);
+        QCOMPARE(strip.scale->highText, QStringLiteral("400.000 \u00b5s"));
         Q_EMIT panel.strip().picked(1.2);
         QCOMPARE(panel.timeline().trace()->ranges[static_cast<std::size_t>(panel.timeline().selected())].tags.step, 2);
         // Export and reading back.
@@ -273,6 +310,8 @@ private slots:
         panel.open(json, true);
         QTRY_COMPARE_WITH_TIMEOUT(opened.size(), 1, 5000);
         QCOMPARE(panel.tabs().currentIndex(), 2);
+        QCOMPARE(panel.strip().content().series.size(), 2U);
+        QCOMPARE(panel.strip().content().series[1].y, panel.strip().content().series[0].y); // the same run
         // Opened as any other file, it is known for what it is.
         QVERIFY(TimingPanel::isTrace(json));
         QVERIFY(!TimingPanel::isTrace(home_.filePath("out.csv")));
@@ -302,6 +341,7 @@ private slots:
         window.openFiles({files.image, files.psf});
         QTRY_VERIFY_WITH_TIMEOUT(document.plan() && document.image() && window.controller().activeJobs() == 0, 10000);
         window.controller().extract(ExtractionController::Scope::Frame);
+        window.dock(QStringLiteral("timing"))->raise(); // it looks at the run when it is seen
         QTRY_VERIFY_WITH_TIMEOUT(window.timing().trace() != nullptr, 20000);
         const Trace& trace = *window.timing().trace();
         QVERIFY(trace.ranges.size() > 5);

@@ -20,6 +20,11 @@ double shown(double value, bool log) { return !log ? value : value > 0 ? std::lo
 
 } // namespace
 
+QRgb ColourScale::at(double value) const {
+    const double share = high > low ? (value - low) / (high - low) : 0.0;
+    return colours[static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * 255.0)];
+}
+
 SeriesPlot::SeriesPlot(QWidget* parent) : QWidget(parent) {
     setBackgroundRole(QPalette::Base);
     setAutoFillBackground(true);
@@ -198,7 +203,7 @@ void SeriesPlot::paintEvent(QPaintEvent*) {
                 painter.fillRect(QRectF(left, std::min(base, y.toPixel(value)),
                                         std::max(1.0, right - left - (right - left > 4 ? 1 : 0)),
                                         std::abs(base - y.toPixel(value))),
-                                 colour);
+                                 i < series.colours.size() ? QColor(series.colours[i]) : colour);
             }
             painter.setRenderHint(QPainter::Antialiasing);
         } else {
@@ -234,6 +239,25 @@ void SeriesPlot::paintEvent(QPaintEvent*) {
 
     // Names, right-aligned on the title's line.
     double right = box.right();
+    if (content_.scale) {
+        const ColourScale& scale = *content_.scale;
+        constexpr double length = 90;
+        const double highWidth = metrics.horizontalAdvance(scale.highText);
+        const double lowWidth = metrics.horizontalAdvance(scale.lowText);
+        const QRectF bar(right - highWidth - length - 10, box.top() + 6, length, metrics.height() - 4);
+        QColor back = colours.background;
+        back.setAlpha(200);
+        painter.fillRect(bar.adjusted(-lowWidth - 10, -3, highWidth + 8, 3), back);
+        for (int i = 0; i < static_cast<int>(length); ++i)
+            painter.fillRect(QRectF(bar.left() + i, bar.top(), 1, bar.height()),
+                             QColor(scale.colours[static_cast<std::size_t>(i * 255 / static_cast<int>(length))]));
+        painter.setPen(colours.text);
+        painter.drawText(QRectF(bar.left() - lowWidth - 6, bar.top(), lowWidth + 2, bar.height()),
+                         Qt::AlignLeft | Qt::AlignVCenter, scale.lowText);
+        painter.drawText(QRectF(bar.right() + 5, bar.top(), highWidth + 4, bar.height()),
+                         Qt::AlignLeft | Qt::AlignVCenter, scale.highText);
+        right = bar.left() - lowWidth - 24;
+    }
     for (auto at = content_.series.rbegin(); at != content_.series.rend(); ++at) {
         if (at->name.isEmpty() || content_.series.size() < 2) continue;
         const double width = metrics.horizontalAdvance(at->name);

@@ -2,9 +2,11 @@
 
 #include "widgets/plot/Axes.h"
 
+#include <QRgb>
 #include <QString>
 #include <QWidget>
 
+#include <array>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -19,7 +21,16 @@ struct PlotSeries {
     std::vector<double> y;     ///< as many
     std::vector<double> error; ///< empty: none
     Style style = Style::Line;
-    int colour = 0; ///< PlotColours::series
+    int colour = 0;              ///< PlotColours::series
+    std::vector<QRgb> colours{}; ///< one a bar, in place of `colour`; PlotContent::scale says what they mean
+};
+
+/// What the colours of bars stand for.
+struct ColourScale {
+    double low = 0, high = 1;
+    QString lowText, highText;
+    std::array<QRgb, 256> colours{};
+    [[nodiscard]] QRgb at(double value) const;
 };
 
 /// What a plot shows.
@@ -28,10 +39,11 @@ struct PlotContent {
     QString xLabel;
     QString yLabel;
     std::vector<PlotSeries> series;
-    std::optional<Interval> y;       ///< default: what the series need; with logY powers of ten are added
-    bool logY = false;               ///< values that are not above 0 are left out
-    std::vector<double> verticals;   ///< dashed lines at these x
-    std::vector<double> horizontals; ///< and at these y
+    std::optional<Interval> y;        ///< default: what the series need; with logY powers of ten are added
+    bool logY = false;                ///< values that are not above 0 are left out
+    std::vector<double> verticals;    ///< dashed lines at these x
+    std::vector<double> horizontals;  ///< and at these y
+    std::optional<ColourScale> scale; ///< drawn in the upper right corner
     double marker = std::numeric_limits<double>::quiet_NaN(); ///< x of the cursor
     QString empty;                                            ///< said where there is nothing to draw
 };

@@ -9,10 +9,13 @@
 #include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
+#include "widgets/control/SeenRefresh.h"
 #include "widgets/plot/Colours.h"
 #include "widgets/plot/SeriesPlot.h"
 #include "widgets/quality/QualityModels.h"
+#include "widgets/window/ActionList.h"
 
+#include <QAction>
 #include <QCheckBox>
 #include <QComboBox>
 #include <QDoubleSpinBox>
@@ -32,8 +35,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <span>
+#include <utility>
 
 namespace patchlight::widgets {
 
@@ -144,6 +149,8 @@ QString FrameQualityPanel::mapName(Map map) {
         return tr("MASK");
     case Map::RowSum:
         return tr("resolution row sum");
+    case Map::Fluxweight:
+        return tr("fluxweight");
     case Map::Neighbour:
         return tr("neighbours' share");
     case Map::PeakPull:
@@ -159,12 +166,14 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
       cutsBox_(new QComboBox(this)), status_(new QLabel(this)), map_(new FrameMap(this)), legend_(new QLabel(this)),
       sentence_(new QLabel(this)), tabs_(new QTabWidget(this)), findings_(new FindingModel(this)),
       findingFilter_(new KindFilter(this)), findingTable_(nullptr), kindBox_(new QComboBox(this)),
-      fibers_(new FiberModel(this)), fiberFilter_(new FiberFilter(this)), fiberTable_(nullptr),
-      histogram_(new SeriesPlot(this)), pulls_(new SeriesPlot(this)), columns_(new SeriesPlot(this)),
-      rows_(new SeriesPlot(this)), offsets_(new SeriesPlot(this)), shifts_(new SeriesPlot(this)),
-      profile_(new SeriesPlot(this)), factorSlider_(new QSlider(Qt::Horizontal, this)),
-      factorBox_(new QDoubleSpinBox(this)), psferrBox_(new QDoubleSpinBox(this)), whatIf_(new QLabel(this)),
-      psferrTimer_(new QTimer(this)), startTimer_(new QTimer(this)) {
+      fibers_(new FiberModel(this)), fiberFilter_(new FiberFilter(this)), fiberWords_(new QLineEdit(this)),
+      alarmsOnly_(new QCheckBox(tr("with alarms"), this)), fiberTable_(nullptr), histogram_(new SeriesPlot(this)),
+      pulls_(new SeriesPlot(this)), columns_(new SeriesPlot(this)), rows_(new SeriesPlot(this)),
+      offsets_(new SeriesPlot(this)), shifts_(new SeriesPlot(this)), profile_(new SeriesPlot(this)),
+      factorSlider_(new QSlider(Qt::Horizontal, this)), factorBox_(new QDoubleSpinBox(this)),
+      psferrBox_(new QDoubleSpinBox(this)), whatIf_(new QLabel(this)), psferrTimer_(new QTimer(this)),
+      seen_(new SeenRefresh(this, [this] { measureNow(); })),
+      cursorSeen_(new SeenRefresh(this, [this] { cursorMoved(); })) {
     for (int i = 0; i < mapCount; ++i) mapBox_->addItem(mapName(static_cast<Map>(i)));
     mapBox_->setAccessibleName(tr("Map"));
     mapBox_->setToolTip(tr("What the map shows"));
@@ -243,22 +252,20 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
     fiberFilter_->setSourceModel(fibers_);
     fiberTable_ = makeTable(fiberFilter_, tr("Fibers"), this);
     fiberTable_->sortByColumn(FiberModel::Spectrum, Qt::AscendingOrder);
-    auto* words = new QLineEdit(this);
-    words->setPlaceholderText(tr("Filter: fiber, target, type or cause"));
-    words->setClearButtonEnabled(true);
-    words->setAccessibleName(tr("Filter of the fibers"));
-    auto* alarmsOnly = new QCheckBox(tr("with alarms"), this);
+    fiberWords_->setPlaceholderText(tr("Filter: fiber, target, type or cause"));
+    fiberWords_->setClearButtonEnabled(true);
+    fiberWords_->setAccessibleName(tr("Filter of the fibers"));
     auto* filterRow = new QHBoxLayout;
-    filterRow->addWidget(words, 1);
-    filterRow->addWidget(alarmsOnly);
+    filterRow->addWidget(fiberWords_, 1);
+    filterRow->addWidget(alarmsOnly_);
     auto* fiberPage = new QWidget(this);
     auto* fiberLayout = new QVBoxLayout(fiberPage);
     fiberLayout->setContentsMargins(2, 2, 2, 2);
     fiberLayout->addLayout(filterRow);
     fiberLayout->addWidget(fiberTable_, 1);
     tabs_->addTab(fiberPage, tr("Fibers"));
-    connect(words, &QLineEdit::textChanged, fiberFilter_, &FiberFilter::setWords);
-    connect(alarmsOnly, &QCheckBox::toggled, fiberFilter_, &FiberFilter::setAlarmsOnly);
+    connect(fiberWords_, &QLineEdit::textChanged, fiberFilter_, &FiberFilter::setWords);
+    connect(alarmsOnly_, &QCheckBox::toggled, fiberFilter_, &FiberFilter::setAlarmsOnly);
 
     tabs_->addTab(histogram_, tr("Histogram"));
     const auto pair = [this](SeriesPlot* first, SeriesPlot* second, const QString& title) {
@@ -295,14 +302,8 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
     });
     connect(kindBox_, &QComboBox::currentIndexChanged, this,
             [this] { static_cast<KindFilter*>(findingFilter_)->setKind(kindBox_->currentData().toInt()); });
-    const auto chooseFinding = [this](const QModelIndex& index) {
-        const Finding* finding = findings_->finding(findingFilter_->mapToSource(index).row());
-        if (finding == nullptr) return;
-        chooseBin(finding->row, finding->bin);
-        map_->showBin(finding->row, finding->bin);
-    };
-    connect(findingTable_, &QTableView::clicked, this, chooseFinding);
-    connect(findingTable_, &QTableView::activated, this, chooseFinding);
+    connect(findingTable_, &QTableView::clicked, this, &FrameQualityPanel::chooseFinding);
+    connect(findingTable_, &QTableView::activated, this, &FrameQualityPanel::chooseFinding);
     const auto chooseFiber = [this](const QModelIndex& index) {
         const int row = fiberFilter_->mapToSource(index).row();
         if (!measurement_.quality || row < 0) return;
@@ -333,15 +334,14 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
     psferrTimer_->setSingleShot(true);
     psferrTimer_->setInterval(300);
     connect(psferrTimer_, &QTimer::timeout, this, &FrameQualityPanel::startPsferr);
-    startTimer_->setSingleShot(true);
-    startTimer_->setInterval(100); // image, PSF and frame of one opening come one after the other
-    connect(startTimer_, &QTimer::timeout, this, [this] {
-        if (!visibleRegion().isEmpty()) measure();
-    });
-    connect(&document_, &Document::frameChanged, this, &FrameQualityPanel::invalidate);
-    connect(&document_, &Document::imageChanged, this, &FrameQualityPanel::invalidate);
-    connect(&document_, &Document::psfChanged, this, &FrameQualityPanel::invalidate);
-    connect(&document_, &Document::cursorChanged, this, [this] { cursorMoved(); });
+    const auto invalidate = [this] {
+        constexpr int together = 100; // ms: image, PSF and frame of one opening come one after the other
+        seen_->requestWithin(together);
+    };
+    connect(&document_, &Document::frameChanged, this, invalidate);
+    connect(&document_, &Document::imageChanged, this, invalidate);
+    connect(&document_, &Document::psfChanged, this, invalidate);
+    connect(&document_, &Document::cursorChanged, cursorSeen_, &SeenRefresh::request);
     setBad2dFactor(QualityLimits().bad2dFactor);
     refreshPlots();
     refreshSentence();
@@ -349,27 +349,84 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
 
 FrameQualityPanel::~FrameQualityPanel() = default;
 
-// Docks behind another one's tab are shown at first, though not seen: only what is painted is.
-void FrameQualityPanel::paintEvent(QPaintEvent* event) {
-    QWidget::paintEvent(event);
-    if (stale_ && !startTimer_->isActive()) startTimer_->start();
+void FrameQualityPanel::addActions(ActionList& actions) {
+    const QString menu = tr("Frame");
+    const auto add = [&](const QString& id, const QString& in, const QString& text, const QString& keys,
+                         const QString& help, bool separator, std::function<void()> run) {
+        actions.add({QStringLiteral("frame.") + id, in, text, keys, help, false, false, this, separator},
+                    std::move(run));
+    };
+    add(QStringLiteral("finding.next"), menu, tr("&Next finding"), QStringLiteral("N"),
+        tr("The next of the table of findings, in all views"), false, [this] { walkFindings(+1); });
+    add(QStringLiteral("finding.previous"), menu, tr("Finding &before"), QStringLiteral("Shift+N"),
+        tr("The one before of the table of findings, in all views"), false, [this] { walkFindings(-1); });
+    add(QStringLiteral("cause"), menu, tr("Findings of the next &cause"), QStringLiteral("K"),
+        tr("The table of findings shows those of one cause, or all"), false,
+        [this] { kindBox_->setCurrentIndex((kindBox_->currentIndex() + 1) % std::max(1, kindBox_->count())); });
+    static const char* const letters = "CFISXRPKUWNLB"; // in the order of Map
+    for (int i = 0; i < mapCount; ++i)
+        add(QStringLiteral("map.%1").arg(i + 1), menu + QStringLiteral("/Map"), mapName(static_cast<Map>(i)),
+            QStringLiteral("M, %1").arg(QLatin1Char(letters[i])), tr("What the map of the frame shows"), false,
+            [this, i] { setMap(static_cast<Map>(i)); });
+    add(QStringLiteral("cuts"), menu, tr("Next c&uts"), QStringLiteral("Q"),
+        tr("Range of values that the colours of the map cover"), false,
+        [this] { cutsBox_->setCurrentIndex((cutsBox_->currentIndex() + 1) % cutsBox_->count()); });
+    add(QStringLiteral("map.all"), menu, tr("Show &all"), QStringLiteral("0;Home"), tr("All fibers and wavelengths"),
+        false, [this] { map_->showAll(); });
+    for (int i = 0; i < tabs_->count(); ++i)
+        add(QStringLiteral("page.%1").arg(i + 1), menu + QStringLiteral("/Page"), tabs_->tabText(i),
+            QString::number(i + 1), tr("The page under the map"), false, [this, i] { tabs_->setCurrentIndex(i); });
+    add(QStringLiteral("filter"), menu, tr("&Filter the fibers"), QStringLiteral("/"),
+        tr("By fiber, target, type or cause"), true, [this] {
+            showTabNamed(tr("Fibers"));
+            fiberWords_->setFocus();
+        });
+    QAction* const alarms = actions.addToggle({QStringLiteral("frame.alarms"), menu, tr("Only fibers &with alarms"),
+                                               QStringLiteral("A"), tr("In the table of fibers"), true, false, this},
+                                              [this](bool on) { alarmsOnly_->setChecked(on); });
+    connect(alarmsOnly_, &QCheckBox::toggled, alarms, &QAction::setChecked);
+    const QString whatIf = tr("A what-if: the frame's own mask stays");
+    constexpr double factorStep = 0.5;
+    add(QStringLiteral("factor.more"), menu, tr("&Higher BAD2DFIT factor"), QStringLiteral("]"), whatIf, true,
+        [this] { factorBox_->setValue(factorBox_->value() + factorStep); });
+    add(QStringLiteral("factor.less"), menu, tr("&Lower BAD2DFIT factor"), QStringLiteral("["), whatIf, false,
+        [this] { factorBox_->setValue(factorBox_->value() - factorStep); });
+    add(QStringLiteral("psferr"), menu, tr("What if &psferr were..."), QStringLiteral("E"), whatIf, false, [this] {
+        psferrBox_->setFocus();
+        psferrBox_->selectAll();
+    });
 }
 
-void FrameQualityPanel::invalidate() {
-    stale_ = true;
-    update();
+void FrameQualityPanel::walkFindings(int step) {
+    const int count = findingFilter_->rowCount();
+    if (count == 0) return;
+    const int now = findingTable_->currentIndex().row();
+    const int row = now < 0 ? (step > 0 ? 0 : count - 1) : std::clamp(now + step, 0, count - 1);
+    const QModelIndex index = findingFilter_->index(row, 0);
+    findingTable_->setCurrentIndex(index);
+    chooseFinding(index);
+}
+
+void FrameQualityPanel::chooseFinding(const QModelIndex& index) {
+    const Finding* finding = findings_->finding(findingFilter_->mapToSource(index).row());
+    if (finding == nullptr) return;
+    chooseBin(finding->row, finding->bin);
+    map_->showBin(finding->row, finding->bin);
 }
 
 int FrameQualityPanel::measure() {
+    if (!seen_->isStale()) return 0;
+    seen_->markFresh();
+    return measureNow();
+}
+
+int FrameQualityPanel::measureNow() {
     const OpenFrame& open = document_.frame();
     if (!open || open.done) {
-        stale_ = false;
         map_->clear(open ? tr("The extracted frame is not complete yet")
                          : tr("No extracted frame yet: open one (Ctrl+O), or extract the whole frame"));
         return 0;
     }
-    if (!stale_) return 0;
-    stale_ = false;
     if (job_ != 0 && controller_.isRunning(job_)) controller_.cancel(job_);
     Measurement next;
     next.frame = open.frame;
@@ -504,6 +561,9 @@ FrameMap::Plane FrameQualityPanel::plane(Map map) const {
     }
     case Map::RowSum:
         set(member(q, q->rowSum), foundRange(Cuts::Percent98, "diverging"), Pooling::Mean);
+        break;
+    case Map::Fluxweight:
+        set(member(q, q->fluxweight), foundRange(Cuts::Percent995, "sea"), Pooling::Mean, tr("electron\u207b\u00b2"));
         break;
     case Map::Neighbour:
         set(member(q, q->neighbour), fixedRange(0, 1, "sea"), Pooling::Largest);

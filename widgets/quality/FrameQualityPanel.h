@@ -10,9 +10,11 @@
 #include <memory>
 #include <vector>
 
+class QCheckBox;
 class QComboBox;
 class QDoubleSpinBox;
 class QLabel;
+class QLineEdit;
 class QSlider;
 class QSortFilterProxyModel;
 class QTabWidget;
@@ -29,11 +31,13 @@ class Psf;
 
 namespace patchlight::widgets {
 
+class ActionList;
 class Document;
 class ExtractionController;
 class FiberFilter;
 class FiberModel;
 class FindingModel;
+class SeenRefresh;
 class SeriesPlot;
 
 /// Where in the extracted frame is it bad, and why: maps, findings, fibers, noise. Measured in the background when the panel is seen
@@ -42,8 +46,22 @@ class FrameQualityPanel : public QWidget {
     Q_OBJECT
 
 public:
-    enum class Map { Cause, Flux, Ivar, Snr, Chi2pix, Chi2Ratio, Masked, Mask, RowSum, Neighbour, PeakPull, WhatIf };
-    static constexpr int mapCount = 12;
+    enum class Map {
+        Cause,
+        Flux,
+        Ivar,
+        Snr,
+        Chi2pix,
+        Chi2Ratio,
+        Masked,
+        Mask,
+        RowSum,
+        Fluxweight,
+        Neighbour,
+        PeakPull,
+        WhatIf
+    };
+    static constexpr int mapCount = 13;
     /// What was measured, with what it was measured from.
     struct Measurement {
         std::shared_ptr<const ExtractedFrame> frame;
@@ -58,6 +76,10 @@ public:
     FrameQualityPanel(Document& document, ExtractionController& controller, QWidget* parent = nullptr);
     ~FrameQualityPanel() override;
 
+    /// Puts what can be done here into the window's one list: menu Frame.
+    void addActions(ActionList& actions);
+    /// To the next finding of the table, or the one before.
+    void walkFindings(int step);
     /// Measures now if what there is has not been measured, whether the panel is seen or not. @returns the job; 0: none needed or possible
     int measure();
     [[nodiscard]] const Measurement& measurement() const { return measurement_; }
@@ -94,14 +116,12 @@ Q_SIGNALS:
     /// A place was chosen here: it should be seen in the other views.
     void placeChosen(const patchlight::widgets::Cursor& cursor);
 
-protected:
-    void paintEvent(QPaintEvent* event) override;
-
 private:
-    void invalidate();
+    int measureNow();
     void take(Measurement measurement);
     void showMap();
     void chooseBin(int row, int bin);
+    void chooseFinding(const QModelIndex& index);
     void cursorMoved();
     void refreshPlots();
     void refreshHistogram();
@@ -117,7 +137,6 @@ private:
     std::shared_ptr<const Array2<float>>
         whatIfRatio_; ///< chi2pix over its medians, with the psferr of the slider; null: the frame's
     int serial_ = 0;  ///< of the newest request; results of older ones are dropped
-    bool stale_ = true;
     int job_ = 0;
     int row_ = -1;
     int bin_ = -1;
@@ -135,6 +154,8 @@ private:
     QComboBox* kindBox_;
     FiberModel* fibers_;
     FiberFilter* fiberFilter_;
+    QLineEdit* fiberWords_;
+    QCheckBox* alarmsOnly_;
     QTableView* fiberTable_;
     SeriesPlot* histogram_;
     SeriesPlot* pulls_;
@@ -148,7 +169,8 @@ private:
     QDoubleSpinBox* psferrBox_;
     QLabel* whatIf_;
     QTimer* psferrTimer_;
-    QTimer* startTimer_;
+    SeenRefresh* seen_;
+    SeenRefresh* cursorSeen_;
 };
 
 } // namespace patchlight::widgets

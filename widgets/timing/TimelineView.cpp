@@ -2,6 +2,7 @@
 
 #include "widgets/plot/Colours.h"
 
+#include <QFileInfo>
 #include <QHelpEvent>
 #include <QKeyEvent>
 #include <QMouseEvent>
@@ -22,6 +23,22 @@ constexpr int laneGap = 4;
 constexpr double labelWidth = 170;
 constexpr double wheelFactor = 1.25;
 constexpr double shortestView = 200; // ns
+
+QString describeRange(const Trace& trace, std::size_t range) {
+    const TraceRange& r = trace.ranges[range];
+    const TraceLane& lane = trace.lanes[static_cast<std::size_t>(r.lane)];
+    QString text = TimelineView::tr("%1: %2, from %3 on %4, %5")
+                       .arg(QString::fromStdString(trace.names[static_cast<std::size_t>(r.name)]),
+                            durationText(1e-9 * static_cast<double>(r.duration)),
+                            durationText(1e-9 * static_cast<double>(r.start - trace.begin)),
+                            QString::fromStdString(lane.processName), QString::fromStdString(lane.name));
+    for (const auto& [key, value] : {std::pair{"frame", r.tags.frame},
+                                     {"bundle", r.tags.bundle},
+                                     {"step", r.tags.step},
+                                     {"patches", r.tags.patches}})
+        if (value >= 0) text += QStringLiteral(", %1 %2").arg(QLatin1String(key)).arg(value);
+    return text;
+}
 
 } // namespace
 
@@ -44,19 +61,50 @@ TimelineView::TimelineView(QWidget* parent) : QAbstractScrollArea(parent) {
 
 void TimelineView::setTrace(std::shared_ptr<const Trace> trace) {
     trace_ = std::move(trace);
-    lanes_.clear();
     selected_ = -1;
     window_ = {0, 0};
+    makeLanes();
+}
+
+void TimelineView::setOther(std::shared_ptr<const Trace> other) {
+    if (other == other_) return;
+    other_ = std::move(other);
+    makeLanes();
+}
+
+void TimelineView::makeLanes() {
+    lanes_.clear();
+    otherNames_.clear();
     if (trace_)
         for (int lane = 0; lane < static_cast<int>(trace_->lanes.size()); ++lane) lanes_.emplace_back(*trace_, lane);
+    if (trace_ && other_) {
+        for (int lane = 0; lane < static_cast<int>(other_->lanes.size()); ++lane) lanes_.emplace_back(*other_, lane);
+        auto next = static_cast<int>(trace_->names.size());
+        for (const std::string& name : other_->names) {
+            const auto found = std::find(trace_->names.begin(), trace_->names.end(), name);
+            otherNames_.push_back(found == trace_->names.end() ? next++
+                                                               : static_cast<int>(found - trace_->names.begin()));
+        }
+    }
     layoutLanes();
     showAll();
 }
 
+std::size_t TimelineView::ownLanes() const { return trace_ ? trace_->lanes.size() : 0; }
+
+const Trace& TimelineView::traceOfLane(std::size_t lane) const { return lane < ownLanes() ? *trace_ : *other_; }
+
+std::int64_t TimelineView::shiftOfLane(std::size_t lane) const {
+    return lane < ownLanes() ? 0 : trace_->begin - other_->begin;
+}
+
 void TimelineView::layoutLanes() {
     tops_.assign(1, 0);
-    for (const LaneBoxes& lane : lanes_)
-        tops_.push_back(tops_.back() + (lane.depths() == 0 ? 0 : lane.depths() * rowHeight + laneGap));
+    for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
+        const int depths = lanes_[lane].depths();
+        const bool lastOwn = other_ && lane + 1 == ownLanes(); // room for the line that names the other run
+        tops_.push_back(tops_.back() + (depths == 0 ? 0 : depths * rowHeight + laneGap) + (lastOwn ? rowHeight : 0));
+    }
     const int hidden = tops_.back() - static_cast<int>(area().height());
     verticalScrollBar()->setRange(0, std::max(0, hidden));
     verticalScrollBar()->setPageStep(std::max(1, static_cast<int>(area().height())));
@@ -75,11 +123,13 @@ AxisMap TimelineView::times() const {
 
 Interval TimelineView::limited(Interval view) const {
     if (!trace_ || trace_->empty()) return {0, 1};
-    const double span = std::max(1.0, static_cast<double>(trace_->end - trace_->begin));
+    const std::int64_t longest =
+        std::max(trace_->end - trace_->begin, other_ ? other_->end - other_->begin : std::int64_t{0});
+    const double span = std::max(1.0, static_cast<double>(longest));
     if (view.span() < shortestView)
         view = {0.5 * (view.low + view.high - shortestView), 0.5 * (view.low + view.high + shortestView)};
     if (view.span() > 1.1 * span)
-        view = {static_cast<double>(trace_->begin) - 0.02 * span, static_cast<double>(trace_->end) + 0.02 * span};
+        view = {static_cast<double>(trace_->begin) - 0.02 * span, static_cast<double>(trace_->begin) + 1.02 * span};
     return view;
 }
 
@@ -90,8 +140,10 @@ void TimelineView::setView(const Interval& view) {
 
 void TimelineView::showAll() {
     if (trace_ && !trace_->empty()) {
-        const double margin = 0.01 * static_cast<double>(trace_->end - trace_->begin);
-        view_ = limited({static_cast<double>(trace_->begin) - margin, static_cast<double>(trace_->end) + margin});
+        const auto longest = static_cast<double>(
+            std::max(trace_->end - trace_->begin, other_ ? other_->end - other_->begin : std::int64_t{0}));
+        const auto begin = static_cast<double>(trace_->begin);
+        view_ = limited({begin - 0.01 * longest, begin + 1.01 * longest});
     }
     viewport()->update();
 }
@@ -127,22 +179,36 @@ QRgb TimelineView::colourOf(int name) const {
     return colours.series(name).darker(110 + 25 * ((name / 8) % 4)).rgb();
 }
 
-int TimelineView::rangeAt(const QPointF& place) const {
+std::pair<std::size_t, int> TimelineView::hit(const QPointF& place) const {
     const QRectF box = area();
-    if (!trace_ || !box.contains(place)) return -1;
+    if (!trace_ || !box.contains(place)) return {0, -1};
     const int y = static_cast<int>(place.y() - box.top()) + verticalScrollBar()->value();
-    const auto lane = static_cast<std::size_t>(std::upper_bound(tops_.begin(), tops_.end(), y) - tops_.begin());
-    if (lane == 0 || lane > lanes_.size()) return -1;
-    const LaneBoxes& boxes = lanes_[lane - 1];
-    const int depth = (y - tops_[lane - 1]) / rowHeight;
-    if (depth >= boxes.depths()) return -1;
+    const auto next = static_cast<std::size_t>(std::upper_bound(tops_.begin(), tops_.end(), y) - tops_.begin());
+    if (next == 0 || next > lanes_.size()) return {0, -1};
+    const std::size_t lane = next - 1;
+    const LaneBoxes& boxes = lanes_[lane];
+    const Trace& trace = traceOfLane(lane);
+    const int depth = (y - tops_[lane]) / rowHeight;
+    if (depth >= boxes.depths()) return {lane, -1};
+    const auto time = [&](double x) { return static_cast<std::int64_t>(times().toData(x)) - shiftOfLane(lane); };
     // What is narrower than a pixel is found in the box that stands for it.
-    const int exact = boxes.rangeAt(*trace_, depth, static_cast<std::int64_t>(times().toData(place.x())));
-    if (exact >= 0) return exact;
+    const int exact = boxes.rangeAt(trace, depth, time(place.x()));
+    if (exact >= 0) return {lane, exact};
     std::vector<TimelineBox> drawn;
-    boxes.boxes(*trace_, depth, static_cast<std::int64_t>(times().toData(place.x() - 1.5)),
-                static_cast<std::int64_t>(times().toData(place.x() + 1.5)) + 1, 3.0, drawn);
-    return drawn.empty() ? -1 : drawn.front().range;
+    boxes.boxes(trace, depth, time(place.x() - 1.5), time(place.x() + 1.5) + 1, 3.0, drawn);
+    return {lane, drawn.empty() ? -1 : drawn.front().range};
+}
+
+int TimelineView::rangeAt(const QPointF& place) const {
+    const auto [lane, range] = hit(place);
+    return lane < ownLanes() ? range : -1;
+}
+
+QString TimelineView::textAt(const QPointF& place) const {
+    const auto [lane, range] = hit(place);
+    if (range < 0) return {};
+    return lane < ownLanes() ? describe(range)
+                             : tr("the other run, %1").arg(describeRange(*other_, static_cast<std::size_t>(range)));
 }
 
 QRectF TimelineView::rectOf(int range) const {
@@ -157,20 +223,7 @@ QRectF TimelineView::rectOf(int range) const {
 }
 
 QString TimelineView::describe(int range) const {
-    if (!trace_ || range < 0) return {};
-    const TraceRange& r = trace_->ranges[static_cast<std::size_t>(range)];
-    const TraceLane& lane = trace_->lanes[static_cast<std::size_t>(r.lane)];
-    QString text = tr("%1: %2, from %3 on %4, %5")
-                       .arg(QString::fromStdString(trace_->names[static_cast<std::size_t>(r.name)]),
-                            durationText(1e-9 * static_cast<double>(r.duration)),
-                            durationText(1e-9 * static_cast<double>(r.start - trace_->begin)),
-                            QString::fromStdString(lane.processName), QString::fromStdString(lane.name));
-    for (const auto& [key, value] : {std::pair{"frame", r.tags.frame},
-                                     {"bundle", r.tags.bundle},
-                                     {"step", r.tags.step},
-                                     {"patches", r.tags.patches}})
-        if (value >= 0) text += QStringLiteral(", %1 %2").arg(QLatin1String(key)).arg(value);
-    return text;
+    return !trace_ || range < 0 ? QString() : describeRange(*trace_, static_cast<std::size_t>(range));
 }
 
 void TimelineView::paintEvent(QPaintEvent*) {
@@ -213,8 +266,11 @@ void TimelineView::paintEvent(QPaintEvent*) {
     std::vector<TimelineBox> boxes;
     struct Label {
         QRectF place;
+        std::size_t lane;
         int range;
-        int count;
+    };
+    const auto nameOf = [this](std::size_t lane, int name) {
+        return lane < ownLanes() ? name : otherNames_[static_cast<std::size_t>(name)];
     };
     std::vector<Label> labels;
     const int scroll = verticalScrollBar()->value();
@@ -223,11 +279,12 @@ void TimelineView::paintEvent(QPaintEvent*) {
     const QRgb merged = colours.dark ? qRgb(150, 150, 160) : qRgb(110, 110, 120);
     for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
         if (tops_[lane + 1] <= scroll || tops_[lane] >= scroll + height) continue;
+        const Trace& trace = traceOfLane(lane);
         for (int depth = 0; depth < lanes_[lane].depths(); ++depth) {
             const int top = tops_[lane] + depth * rowHeight - scroll;
             if (top + rowHeight <= 0 || top >= height) continue;
             boxes.clear();
-            lanes_[lane].boxes(*trace_, depth, begin, end, width, boxes);
+            lanes_[lane].boxes(trace, depth, begin - shiftOfLane(lane), end - shiftOfLane(lane), width, boxes);
             boxesDrawn_ += boxes.size();
             std::fill(line.begin(), line.end(), 0U);
             for (const TimelineBox& b : boxes) {
@@ -236,13 +293,13 @@ void TimelineView::paintEvent(QPaintEvent*) {
                 const bool wide = b.x1 - b.x0 > 4;
                 if (wide && last < width) --last; // a gap between neighbours
                 const QRgb colour =
-                    b.count > 1 ? merged : colourOf(trace_->ranges[static_cast<std::size_t>(b.range)].name);
+                    b.count > 1 ? merged : colourOf(nameOf(lane, trace.ranges[static_cast<std::size_t>(b.range)].name));
                 std::fill(line.begin() + first, line.begin() + std::max(first + 1, last), colour);
                 constexpr double readable = 36;
                 if (b.x1 - b.x0 > readable)
                     labels.push_back({QRectF(std::max(0.0, b.x0) + 3, top,
                                              std::min<double>(width, b.x1) - std::max(0.0, b.x0) - 6, rowHeight - 1),
-                                      b.range, b.count});
+                                      lane, b.range});
             }
             for (int y = std::max(0, top); y < std::min(height, top + rowHeight - 1); ++y)
                 std::copy(line.begin(), line.end(), reinterpret_cast<QRgb*>(picture_.scanLine(y)));
@@ -252,8 +309,9 @@ void TimelineView::paintEvent(QPaintEvent*) {
     painter.setClipRect(box);
     painter.setPen(QColor(15, 15, 20));
     for (const Label& label : labels) {
-        const TraceRange& r = trace_->ranges[static_cast<std::size_t>(label.range)];
-        const QString name = QString::fromStdString(trace_->names[static_cast<std::size_t>(r.name)]);
+        const Trace& trace = traceOfLane(label.lane);
+        const TraceRange& r = trace.ranges[static_cast<std::size_t>(label.range)];
+        const QString name = QString::fromStdString(trace.names[static_cast<std::size_t>(r.name)]);
         painter.drawText(
             label.place.translated(box.topLeft()), Qt::AlignLeft | Qt::AlignVCenter,
             metrics.elidedText(name + QStringLiteral("  ") + durationText(1e-9 * static_cast<double>(r.duration)),
@@ -280,8 +338,9 @@ void TimelineView::paintEvent(QPaintEvent*) {
     painter.setClipRect(QRectF(0, box.top(), labelWidth - 4, box.height()));
     std::int64_t process = -1;
     for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
-        const TraceLane& mine = trace_->lanes[lane];
-        const bool first = mine.process != process;
+        const bool own = lane < ownLanes();
+        const TraceLane& mine = own ? trace_->lanes[lane] : other_->lanes[lane - ownLanes()];
+        const bool first = mine.process != process || lane == ownLanes();
         process = mine.process;
         if (tops_[lane + 1] <= scroll || tops_[lane] >= scroll + height || lanes_[lane].depths() == 0) continue;
         const double top = box.top() + tops_[lane] - scroll;
@@ -300,6 +359,17 @@ void TimelineView::paintEvent(QPaintEvent*) {
                              metrics.elidedText(processName, Qt::ElideMiddle, labelWidth - 12));
         }
     }
+    if (!other_ || lanes_.size() == ownLanes()) return;
+    // Where the other run begins.
+    painter.setClipRect(QRectF(0, box.top(), width + labelWidth, box.height()));
+    const double seam = box.top() + tops_[ownLanes()] - scroll - rowHeight;
+    painter.fillRect(QRectF(0, seam, width + labelWidth, rowHeight), colours.grid);
+    painter.setPen(colours.text);
+    painter.drawText(QRectF(6, seam, width + labelWidth - 12, rowHeight), Qt::AlignLeft | Qt::AlignVCenter,
+                     tr("Below: %1, %2; above: %3")
+                         .arg(QFileInfo(QString::fromStdString(other_->source)).fileName(),
+                              durationText(1e-9 * static_cast<double>(other_->end - other_->begin)),
+                              durationText(1e-9 * static_cast<double>(trace_->end - trace_->begin))));
 }
 
 void TimelineView::resizeEvent(QResizeEvent* event) {
@@ -360,10 +430,10 @@ void TimelineView::mouseDoubleClickEvent(QMouseEvent* event) {
         showAll();
 }
 
-void TimelineView::keyPressEvent(QKeyEvent* event) {
+bool TimelineView::run(int key) {
     const double middle = 0.5 * (view_.low + view_.high);
     const double step = 0.2 * view_.span();
-    switch (event->key()) {
+    switch (key) {
     case Qt::Key_W:
         setView(zoomed(view_, middle, 1.5));
         break;
@@ -387,22 +457,27 @@ void TimelineView::keyPressEvent(QKeyEvent* event) {
     case Qt::Key_Home:
         showAll();
         break;
-    case Qt::Key_Escape:
+    case Qt::Key_X:
         setWindow({0, 0});
         break;
     default:
-        QAbstractScrollArea::keyPressEvent(event);
-        return;
+        return false;
     }
-    event->accept();
+    return true;
+}
+
+void TimelineView::keyPressEvent(QKeyEvent* event) {
+    if (run(event->key()))
+        event->accept();
+    else
+        QAbstractScrollArea::keyPressEvent(event);
 }
 
 bool TimelineView::viewportEvent(QEvent* event) {
     if (event->type() == QEvent::ToolTip) {
         const auto* help = static_cast<QHelpEvent*>(event);
-        const int range = rangeAt(help->pos());
-        if (range >= 0)
-            QToolTip::showText(help->globalPos(), describe(range), viewport());
+        if (const QString text = textAt(help->pos()); !text.isEmpty())
+            QToolTip::showText(help->globalPos(), text, viewport());
         else
             QToolTip::hideText();
         return true;

@@ -6,7 +6,9 @@
 #include <QAbstractScrollArea>
 #include <QImage>
 
+#include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace patchlight::widgets {
@@ -20,6 +22,8 @@ public:
     explicit TimelineView(QWidget* parent = nullptr);
 
     void setTrace(std::shared_ptr<const Trace> trace);
+    /// A run to compare with: its lanes are drawn under those of the trace, both beginning at 0; null: none.
+    void setOther(std::shared_ptr<const Trace> other);
     [[nodiscard]] const std::shared_ptr<const Trace>& trace() const { return trace_; }
     /// Time shown, ns.
     [[nodiscard]] Interval view() const { return view_; }
@@ -35,6 +39,10 @@ public:
     /// The range at a place of the viewport; -1: none.
     [[nodiscard]] int rangeAt(const QPointF& place) const;
     [[nodiscard]] QString describe(int range) const;
+    /// As the keys do: W, S, A, D, F, Home, X. @returns whether it is one of them
+    bool run(int key);
+    /// What is said of a place: a range of either run; empty: none.
+    [[nodiscard]] QString textAt(const QPointF& place) const;
     /// Where a range is drawn in the viewport.
     [[nodiscard]] QRectF rectOf(int range) const;
     /// Boxes drawn last, and how many ranges they stand for.
@@ -62,12 +70,21 @@ protected:
 private:
     [[nodiscard]] QRectF area() const;
     [[nodiscard]] AxisMap times() const;
+    void makeLanes();
     void layoutLanes();
+    [[nodiscard]] std::size_t ownLanes() const;
+    [[nodiscard]] const Trace& traceOfLane(std::size_t lane) const;
+    /// What is added to times of a lane's ranges to have those of the view, ns.
+    [[nodiscard]] std::int64_t shiftOfLane(std::size_t lane) const;
+    /// Lane and range at a place; the range is -1 where there is none.
+    [[nodiscard]] std::pair<std::size_t, int> hit(const QPointF& place) const;
     [[nodiscard]] Interval limited(Interval view) const;
 
     std::shared_ptr<const Trace> trace_;
-    std::vector<LaneBoxes> lanes_;
-    std::vector<int> tops_; ///< of the lanes, pixels from the first one's; one more for the end
+    std::shared_ptr<const Trace> other_;
+    std::vector<int> otherNames_;  ///< of the other's names, those of the trace, so that colours are the same
+    std::vector<LaneBoxes> lanes_; ///< of the trace, then of the other
+    std::vector<int> tops_;        ///< of the lanes, pixels from the first one's; one more for the end
     Interval view_;
     Interval window_{0, 0};
     int selected_ = -1;

@@ -2,11 +2,15 @@
 
 #include "core/base/Error.h"
 #include "core/io/AtomicFile.h"
+#include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/ExtractionController.h"
+#include "widgets/control/SeenRefresh.h"
+#include "widgets/plot/Colours.h"
 #include "widgets/plot/SeriesPlot.h"
 #include "widgets/timing/NsysFile.h"
 #include "widgets/timing/TimelineView.h"
+#include "widgets/window/ActionList.h"
 
 #include <QComboBox>
 #include <QFile>
@@ -25,7 +29,12 @@
 #include <QVBoxLayout>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
+#include <map>
+#include <tuple>
+#include <utility>
 
 namespace patchlight::widgets {
 
@@ -45,6 +54,45 @@ QTableView* makeTable(QSortFilterProxyModel* proxy, QAbstractItemModel* model, c
     table->verticalHeader()->setDefaultSectionSize(table->fontMetrics().height() + 6);
     table->setAccessibleName(name);
     return table;
+}
+
+/// From dim to bright, or on a light background from pale to dark: the long ones stand out on both.
+std::array<QRgb, 256> timeColours(bool dark) {
+    std::array<QRgb, 256> colours{};
+    const ColorMap& map = colorMap(QStringLiteral("sea"));
+    for (std::size_t i = 0; i < colours.size(); ++i) {
+        // Neither end of the map, which would vanish in a background.
+        const std::size_t at = 60 + i * 180 / 255;
+        colours[i] = map.colors[dark ? at : 255 - at];
+    }
+    return colours;
+}
+
+/// Seconds that each call took in another run, found by frame, bundle and step; by order where the ranges say none. NaN: not there.
+std::vector<double> matchingCalls(const Trace& trace, const std::vector<RangeCall>& calls, const Trace& other,
+                                  const QString& name) {
+    std::vector<double> seconds(calls.size(), std::nan(""));
+    const auto found = std::find(other.names.begin(), other.names.end(), name.toStdString());
+    if (found == other.names.end()) return seconds;
+    const std::vector<RangeCall> there = callsOf(other, static_cast<int>(found - other.names.begin()));
+    using Key = std::tuple<int, int, int, int>; // the last one counts calls of the same tags
+    const auto keys = [](const Trace& of, const std::vector<RangeCall>& list) {
+        std::map<std::tuple<int, int, int>, int> seen;
+        std::vector<Key> out;
+        for (const RangeCall& call : list) {
+            const RangeTags& tags = of.ranges[static_cast<std::size_t>(call.range)].tags;
+            const int count = seen[{tags.frame, tags.bundle, tags.step}]++;
+            out.emplace_back(tags.frame, tags.bundle, tags.step, count);
+        }
+        return out;
+    };
+    std::map<Key, double> byKey;
+    const std::vector<Key> theirs = keys(other, there);
+    for (std::size_t i = 0; i < there.size(); ++i) byKey[theirs[i]] = there[i].seconds;
+    const std::vector<Key> mine = keys(trace, calls);
+    for (std::size_t i = 0; i < calls.size(); ++i)
+        if (const auto at = byKey.find(mine[i]); at != byKey.end()) seconds[i] = at->second;
+    return seconds;
 }
 
 } // namespace
@@ -164,21 +212,15 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
       status_(new QLabel(this)), tabs_(new QTabWidget(this)), model_(new RangeModel(this)),
       proxy_(new QSortFilterProxyModel(this)), table_(nullptr), changes_(new ChangeModel(this)),
       changesProxy_(new QSortFilterProxyModel(this)), changesTable_(nullptr), nameBox_(new QComboBox(this)),
-      histogram_(new SeriesPlot(this)), strip_(new SeriesPlot(this)) {
+      histogram_(new SeriesPlot(this)), strip_(new SeriesPlot(this)), seen_(new SeenRefresh(this, [this] {
+          if (controller_.lastRanges() && (!trace_ || trace_->source == "last run")) takeLastRun();
+      })) {
     const auto button = [this](const QString& text, const QString& help, auto run) {
         auto* made = new QToolButton(this);
         made->setText(text);
         made->setToolTip(help);
         connect(made, &QToolButton::clicked, this, run);
         return made;
-    };
-    const auto ask = [this](const QString& title) {
-        QSettings settings;
-        const QString path =
-            QFileDialog::getOpenFileName(this, title, settings.value(QStringLiteral("folder")).toString(),
-                                         tr("Traces (*.json *.sqlite *.sqlite3 *.db);;All files (*)"));
-        if (!path.isEmpty()) settings.setValue(QStringLiteral("folder"), QFileInfo(path).absolutePath());
-        return path;
     };
     auto* top = new QHBoxLayout;
     top->setContentsMargins(4, 4, 4, 0);
@@ -187,20 +229,9 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
     top->addWidget(
         button(tr("Open..."),
                tr("Chrome trace JSON (extract --trace, batch --trace), or what nsys export --type sqlite writes"),
-               [this, ask] {
-                   if (const QString path = ask(tr("Open trace")); !path.isEmpty()) open(path);
-               }));
-    top->addWidget(button(tr("Compare..."), tr("Another trace beside this one"), [this, ask] {
-        if (const QString path = ask(tr("Compare with trace")); !path.isEmpty()) open(path, true);
-    }));
-    top->addWidget(button(tr("Export..."), tr("Chrome trace JSON, or the table as CSV"), [this] {
-        QSettings settings;
-        const QString path =
-            QFileDialog::getSaveFileName(this, tr("Export trace"), settings.value(QStringLiteral("folder")).toString(),
-                                         tr("Chrome trace (*.json);;Table (*.csv)"));
-        if (path.isEmpty()) return;
-        if (const QString problem = exportTo(path); !problem.isEmpty()) Q_EMIT controller_.message(problem, true);
-    }));
+               [this] { askToOpen(false); }));
+    top->addWidget(button(tr("Compare..."), tr("Another trace beside this one"), [this] { askToOpen(true); }));
+    top->addWidget(button(tr("Export..."), tr("Chrome trace JSON, or the table as CSV"), [this] { askToExport(); }));
     status_->setTextInteractionFlags(Qt::TextSelectableByMouse);
     status_->setMinimumWidth(50);
     top->addWidget(status_, 1);
@@ -252,12 +283,74 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
     // A run's ranges are there when it has ended.
     connect(&controller_, &ExtractionController::jobEnded, this, [this](int job, JobState) {
         static_cast<void>(job);
-        if (controller_.lastRanges() && (!trace_ || trace_->source == "last run")) takeLastRun();
+        seen_->request();
     });
     refreshName();
 }
 
 TimingPanel::~TimingPanel() = default;
+
+void TimingPanel::addActions(ActionList& actions) {
+    const QString menu = tr("Timing");
+    const auto add = [&](const char* id, const QString& text, const char* keys, const QString& help, QWidget* scope,
+                         bool separator, std::function<void()> run) {
+        actions.add({QStringLiteral("timing.") + QLatin1String(id), menu, text, QLatin1String(keys), help, false, false,
+                     scope, separator},
+                    std::move(run));
+    };
+    add("last", tr("&Last run"), "L", tr("The named ranges of the last run of this window"), this, false,
+        [this] { takeLastRun(); });
+    add("open", tr("&Open a trace..."), "Ctrl+Alt+T",
+        tr("Chrome trace JSON (extract --trace, batch --trace), or what nsys export --type sqlite writes"), nullptr,
+        false, [this] { askToOpen(false); });
+    add("compare", tr("&Compare with a trace..."), "Ctrl+Alt+K",
+        tr("Its lanes under those of this one, its calls beside these"), nullptr, false, [this] { askToOpen(true); });
+    add("alone", tr("Compare &no longer"), "Ctrl+Alt+Shift+K", tr("This run alone"), nullptr, false,
+        [this] { setOther(nullptr); });
+    add("export", tr("&Export the trace..."), "Ctrl+Alt+E", tr("Chrome trace JSON, or the table as CSV"), nullptr,
+        false, [this] { askToExport(); });
+    struct Key {
+        const char* id;
+        QString text;
+        const char* keys;
+        Qt::Key key;
+    };
+    const Key keys[] = {{"in", tr("Zoom &in"), "W", Qt::Key_W},
+                        {"out", tr("Zoom o&ut"), "S", Qt::Key_S},
+                        {"earlier", tr("E&arlier"), "A", Qt::Key_A},
+                        {"later", tr("La&ter"), "D", Qt::Key_D},
+                        {"focus", tr("&Focus"), "F", Qt::Key_F},
+                        {"all", tr("&All of it"), "Home", Qt::Key_Home},
+                        {"unselect", tr("Drop the selected time"), "X", Qt::Key_X}};
+    for (const Key& key : keys)
+        add(key.id, key.text, key.keys, tr("In the timeline"), timeline_, key.key == Qt::Key_W,
+            [this, key = key.key] { timeline_->run(key); });
+    for (int i = 0; i < 3; ++i) {
+        const QString pages[] = {tr("&Statistics"), tr("One &range"), tr("T&wo runs")};
+        add(QStringLiteral("page.%1").arg(i + 1).toLatin1().constData(), pages[i],
+            QString::number(i + 1).toLatin1().constData(), tr("The page under the timeline"), this, i == 0,
+            [this, i] { tabs_->setCurrentIndex(i); });
+    }
+}
+
+void TimingPanel::askToOpen(bool asOther) {
+    QSettings settings;
+    const QString path = QFileDialog::getOpenFileName(this, asOther ? tr("Compare with trace") : tr("Open trace"),
+                                                      settings.value(QStringLiteral("folder")).toString(),
+                                                      tr("Traces (*.json *.sqlite *.sqlite3 *.db);;All files (*)"));
+    if (path.isEmpty()) return;
+    settings.setValue(QStringLiteral("folder"), QFileInfo(path).absolutePath());
+    open(path, asOther);
+}
+
+void TimingPanel::askToExport() {
+    QSettings settings;
+    const QString path =
+        QFileDialog::getSaveFileName(this, tr("Export trace"), settings.value(QStringLiteral("folder")).toString(),
+                                     tr("Chrome trace (*.json);;Table (*.csv)"));
+    if (path.isEmpty()) return;
+    if (const QString problem = exportTo(path); !problem.isEmpty()) Q_EMIT controller_.message(problem, true);
+}
 
 void TimingPanel::takeLastRun() {
     if (!controller_.lastRanges()) {
@@ -297,7 +390,6 @@ void TimingPanel::setTrace(std::shared_ptr<const Trace> trace) {
         for (const std::string& note : trace_->notes) text += QStringLiteral("; ") + QString::fromStdString(note);
         status_->setText(text);
     }
-    refreshName();
     setOther(other_);
     table_->resizeColumnsToContents();
 }
@@ -306,8 +398,11 @@ void TimingPanel::setOther(std::shared_ptr<const Trace> other) {
     other_ = std::move(other);
     changes_->set(trace_ && other_ ? compareTraces(*trace_, *other_) : std::vector<RangeChange>{});
     changesTable_->resizeColumnsToContents();
-    if (other_)
-        tabs_->setTabText(2, tr("Two runs: and %1").arg(QFileInfo(QString::fromStdString(other_->source)).fileName()));
+    timeline_->setOther(other_);
+    refreshName();
+    tabs_->setTabText(2, other_
+                             ? tr("Two runs: and %1").arg(QFileInfo(QString::fromStdString(other_->source)).fileName())
+                             : tr("Two runs"));
 }
 
 bool TimingPanel::isTrace(const QString& path) {
@@ -401,24 +496,44 @@ void TimingPanel::refreshName() {
         histogram.title = tr("%1: %2 calls").arg(nameBox_->currentText()).arg(bars_.size());
         histogram.xLabel = tr("log10 of the duration in seconds");
         histogram.yLabel = tr("calls");
-        // A bar a call, in the order of their starts; long ones stand out by another colour.
-        PlotSeries usual{tr("usual"), {}, {}, {}, PlotSeries::Style::Bars, 0};
-        PlotSeries slow{tr("above the 95th percentile"), {}, {}, {}, PlotSeries::Style::Bars, 1};
-        double p95 = high;
-        for (const RangeStatistics& s : model_->statistics())
-            if (s.name == shownName()) p95 = s.p95;
+        // A bar a call, in the order of their starts, coloured by its time.
         constexpr std::size_t mostBars = 20000;
         const std::size_t shown = std::min(mostBars, bars_.size());
+        ColourScale scale;
+        scale.low = std::log10(low);
+        scale.high = std::log10(high);
+        scale.lowText = durationText(low);
+        scale.highText = durationText(high);
+        scale.colours = timeColours(plotColours(palette()).dark);
+        PlotSeries bars{tr("this run"), {}, {}, {}, PlotSeries::Style::Bars, 0};
         for (std::size_t i = 0; i < shown; ++i) {
-            const bool isSlow = bars_[i].seconds > p95;
-            usual.x.push_back(static_cast<double>(i));
-            slow.x.push_back(static_cast<double>(i));
-            usual.y.push_back(isSlow ? 0 : 1e3 * bars_[i].seconds);
-            slow.y.push_back(isSlow ? 1e3 * bars_[i].seconds : 0);
+            bars.x.push_back(static_cast<double>(i));
+            bars.y.push_back(1e3 * bars_[i].seconds);
+            bars.colours.push_back(scale.at(std::log10(std::max(bars_[i].seconds, low))));
         }
-        strip.series = {std::move(usual), std::move(slow)};
+        strip.series.push_back(std::move(bars));
+        strip.scale = std::move(scale);
         strip.title =
             shown < bars_.size() ? tr("The first %1 calls").arg(shown) : tr("Calls in order; click one to go there");
+        if (other_) {
+            // The same bundle and step in the other run; without them, the call of the same number.
+            PlotSeries there{tr("the other run"), {}, {}, {}, PlotSeries::Style::Points, 1};
+            const std::vector<double> times = matchingCalls(*trace_, bars_, *other_, nameBox_->currentText());
+            double sumHere = 0;
+            double sumThere = 0;
+            for (std::size_t i = 0; i < shown; ++i) {
+                if (std::isnan(times[i])) continue;
+                there.x.push_back(static_cast<double>(i));
+                there.y.push_back(1e3 * times[i]);
+                sumHere += bars_[i].seconds;
+                sumThere += times[i];
+            }
+            strip.title = there.x.empty() ? tr("The other run has no such calls")
+                                          : tr("%1 calls of both runs; the other took %2 of the time")
+                                                .arg(there.x.size())
+                                                .arg(sumThere / sumHere, 0, 'f', 3);
+            if (!there.x.empty()) strip.series.push_back(std::move(there));
+        }
         strip.xLabel = tr("call");
         strip.yLabel = tr("ms");
     }

@@ -17,8 +17,10 @@ class QTableView;
 
 namespace patchlight::widgets {
 
+class ActionList;
 class Document;
 class ExtractionController;
+class SeenRefresh;
 class SeriesPlot;
 class TimelineView;
 
@@ -71,6 +73,8 @@ public:
     TimingPanel(Document& document, ExtractionController& controller, QWidget* parent = nullptr);
     ~TimingPanel() override;
 
+    /// Puts what can be done here into the window's one list: menu Timing.
+    void addActions(ActionList& actions);
     void setTrace(std::shared_ptr<const Trace> trace);
     /// The run that the present one is compared with; null: none.
     void setOther(std::shared_ptr<const Trace> other);
@@ -96,6 +100,8 @@ Q_SIGNALS:
 
 private:
     void takeLastRun();
+    void askToOpen(bool asOther);
+    void askToExport();
     void refreshStatistics();
     void refreshName();
     void chooseBar(double x);
@@ -119,6 +125,7 @@ private:
     QComboBox* nameBox_;
     SeriesPlot* histogram_;
     SeriesPlot* strip_;
+    SeenRefresh* seen_;
 };
 
 } // namespace patchlight::widgets

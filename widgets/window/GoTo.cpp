@@ -115,4 +115,16 @@ void GoToDialog::changed(const QString& text) {
     answer_->setText(problem.isEmpty() ? describePlace(place_) : text.trimmed().isEmpty() ? QString() : problem);
 }
 
+std::optional<ValueRange> parseCuts(const QString& text) {
+    static const QRegularExpression between(QStringLiteral("\\s*(?:,|;|\\bto\\b|\\s)\\s*"));
+    const QStringList parts = text.trimmed().split(between, Qt::SkipEmptyParts);
+    if (parts.size() != 2) return {};
+    bool okLow = false;
+    bool okHigh = false;
+    const ValueRange range{parts[0].toDouble(&okLow), parts[1].toDouble(&okHigh)};
+    if (!okLow || !okHigh || !std::isfinite(range.low) || !std::isfinite(range.high) || !(range.high > range.low))
+        return {};
+    return range;
+}
+
 } // namespace patchlight::widgets

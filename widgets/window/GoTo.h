@@ -1,9 +1,12 @@
 #pragma once
 
+#include "widgets/ccd/Display.h"
 #include "widgets/control/Cursor.h"
 
 #include <QDialog>
 #include <QString>
+
+#include <optional>
 
 class QLabel;
 class QLineEdit;
@@ -36,5 +39,8 @@ private:
     QPushButton* go_ = nullptr;
     Cursor place_;
 };
+
+/// "10 to 200", "10 200", "10, 200": the values that the darkest and the brightest colour stand for; nothing where that is not what the text says.
+[[nodiscard]] std::optional<ValueRange> parseCuts(const QString& text);
 
 } // namespace patchlight::widgets

@@ -34,9 +34,11 @@
 #include <QFileDialog>
 #include <QFileInfo>
 #include <QHBoxLayout>
+#include <QInputDialog>
 #include <QJsonArray>
 #include <QJsonDocument>
 #include <QLabel>
+#include <QLineEdit>
 #include <QMenu>
 #include <QMenuBar>
 #include <QMessageBox>
@@ -483,6 +485,9 @@ void MainWindow::makeActions() {
                   s.cuts = cuts;
                   view->setSettings(view->layer(), s);
               });
+    a.add({"view.cuts.manual", QStringLiteral("View/Cuts"), tr("&Manual..."), "Q, M",
+           tr("The values that the darkest and the brightest colour stand for"), false, false, view},
+          [this] { askForCuts(); });
     for (int i = 0; i < 5; ++i)
         a.add({QStringLiteral("view.scaling.") + QString::fromLatin1(scalingWords[i]), QStringLiteral("View/Scaling"),
                scalingName(static_cast<Scaling>(i)), numbered('Y', i), tr("How values become colours"), false, false,
@@ -534,6 +539,11 @@ void MainWindow::makeActions() {
     a.add({"layer.fade", layers, tr("&Fade half and half"), "F",
            tr("Half the layer shown, half the one to fade to; again: back"), false, false, view},
           [view] { view->setFade(view->fade() > 0 ? 0.0 : 0.5); });
+    constexpr double fadeStep = 0.1;
+    a.add({"layer.fade.more", layers, tr("Fade &more"), ">", tr("More of the layer to fade to"), false, false, view},
+          [view] { view->setFade(std::min(1.0, view->fade() + fadeStep)); });
+    a.add({"layer.fade.less", layers, tr("Fade &less"), "<", tr("Less of the layer to fade to"), false, false, view},
+          [view] { view->setFade(std::max(0.0, view->fade() - fadeStep)); });
 
     const QString overlays = QStringLiteral("Overlays");
     const char* const overlayKeys[] = {"T", "W", "B", "G", "P", "M", "A", "O", "C", "D"};
@@ -613,9 +623,15 @@ void MainWindow::makeActions() {
            false, false, nullptr, true},
           [this] { document_->setMaskEdits({}); });
 
+    a.add({"extract.options", extract, tr("&Reset all options"), "Ctrl+Alt+Z", tr("All options at their defaults"),
+           false, false, nullptr},
+          [this] { options_->resetAll(); });
+
     views_->addActions(a);
     resolution_->addActions(a);
     psf_->addActions(a);
+    quality_->addActions(a);
+    timing_->addActions(a);
 
     const QString window = QStringLiteral("Window");
     a.add({"window.palette", window, tr("&Commands..."), "Ctrl+Shift+P", tr("All commands by name")},
@@ -646,6 +662,25 @@ void MainWindow::makeActions() {
             if (menu->menu()->objectName() == go)
                 menu->menu()->insertMenu(a.find(QStringLiteral("go.patch.up")), bookmarkMenu_);
         }
+}
+
+void MainWindow::askForCuts() {
+    CcdImageView& view = ccdView();
+    DisplaySettings settings = view.settings(view.layer());
+    QString text = tr("%1 to %2").arg(settings.range.low, 0, 'g', 6).arg(settings.range.high, 0, 'g', 6);
+    QString question = tr("Lowest and highest value of the layer \"%1\":").arg(layerName(view.layer()));
+    for (;;) {
+        bool sure = false;
+        text = QInputDialog::getText(this, tr("Manual cuts"), question, QLineEdit::Normal, text, &sure);
+        if (!sure) return;
+        if (const std::optional<ValueRange> range = parseCuts(text)) {
+            settings.cuts = Cuts::Manual;
+            settings.range = *range;
+            view.setSettings(view.layer(), settings);
+            return;
+        }
+        question = tr("Two numbers would be right, the lower one first, such as \"0 to 250\":");
+    }
 }
 
 void MainWindow::walk(int subbundle, int step) {

@@ -90,6 +90,7 @@ protected:
 
 private:
     void makeActions();
+    void askForCuts();
     void walk(int subbundle, int step);
     void follow(const Cursor& cursor);
     void showPalette();
