@@ -27,6 +27,8 @@ struct QaArguments {
     std::optional<std::string> psf;
     std::optional<std::string> output;
     std::optional<std::string> findings;
+    std::optional<std::string> bins;
+    bool allBins = false;
     std::optional<double> psferr;
     std::optional<double> maxAlarms;
     QualityLimits limits;
@@ -63,7 +65,7 @@ void run(const QaArguments& a) {
     if (a.image.has_value() != a.psf.has_value())
         throw UsageError(fmt::format("--{} is missing: the CCD image and the PSF are of use together only",
                                      a.image ? "psf" : "image"));
-    for (const auto& path : {a.output, a.findings})
+    for (const auto& path : {a.output, a.findings, a.bins})
         if (path) requireWritable(*path);
     if (a.output && !a.output->ends_with(".json") && !a.output->ends_with(".csv"))
         throw UsageError(fmt::format("--output {}: a name that ends with .json or .csv would be right", *a.output));
@@ -96,6 +98,10 @@ void run(const QaArguments& a) {
         writeFileAtomically(*a.findings, qualityFindingsCsv(quality));
         spdlog::info("wrote {}", *a.findings);
     }
+    if (a.bins) {
+        writeFileAtomically(*a.bins, qualityBinsCsv(quality, frame, a.allBins));
+        spdlog::info("wrote {}", *a.bins);
+    }
     const double share = 100.0 * static_cast<double>(quality.alarms()) / static_cast<double>(quality.kind.size());
     if (a.maxAlarms && share > *a.maxAlarms)
         throw Error(fmt::format("{}: {:.3g} % of its bins have an alarm, at most {:.3g} % allowed (--max-alarms)",
@@ -114,6 +120,9 @@ void addQa(CLI::App& app) {
     sub->add_option("-p,--psf", a->psf, "PSF that it was extracted with");
     sub->add_option("-o,--output", a->output, "report to write: .json with everything, .csv with a line a fiber");
     sub->add_option("--findings", a->findings, "findings to write as .csv");
+    CLI::Option* const bins =
+        sub->add_option("--bins", a->bins, "bins with an alarm to write as .csv, by cause, the worst first");
+    sub->add_flag("--all-bins", a->allBins, "--bins writes all bins, in the frame's order")->needs(bins);
     sub->add_option("--psferr", a->psferr, "fractional error of the PSF model (default: PSFERR of the frame)")
         ->check(CLI::NonNegativeNumber);
     sub->add_option("--bad2dfit-factor", a->limits.bad2dFactor,

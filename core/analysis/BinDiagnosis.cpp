@@ -85,6 +85,7 @@ public:
                 const double m = quality_.model[p];
                 if (m == 0) continue;
                 const double r = image.pixels[p] - m;
+                if (a > 0.1 * largest) differs_ = std::max(differs_, std::abs(r));
                 const double modelError = quality_.psferr * m;
                 const double pull = r / std::sqrt(1.0 / w + modelError * modelError);
                 constexpr double outlier = 5.0;
@@ -101,6 +102,18 @@ public:
                 }
                 if (image.pixels[p] >= 0.98 * quality_.ceiling && a > 0.02) ++atCeiling_;
             }
+        constexpr int around = 12; // rows
+        for (int y = std::max(0, cornerY - around); y < std::min(image.ny, cornerY + psf.stampY() + around); ++y)
+            for (int x = std::max(0, cornerX); x < std::min(image.nx, cornerX + psf.stampX()); ++x) {
+                const auto p =
+                    static_cast<std::size_t>(y) * static_cast<std::size_t>(image.nx) + static_cast<std::size_t>(x);
+                if (!image.mask.empty() && (static_cast<std::uint32_t>(image.mask[p]) &
+                                            static_cast<std::uint32_t>(CcdMaskBit::Saturated)) != 0)
+                    ++saturated_;
+                if (y < cornerY || y >= cornerY + psf.stampY() || quality_.model[p] <= brightest_) continue;
+                brightest_ = quality_.model[p];
+                brightestX_ = x;
+            }
         const double ivar = frame.ivar(static_cast<std::size_t>(out_.row), static_cast<std::size_t>(out_.bin));
         const double step = binWidths(wave)[static_cast<std::size_t>(out_.bin)];
         out_.outlierInfluence = weight > 0 ? change / weight / step * std::sqrt(std::max(0.0, ivar)) : 0;
@@ -113,12 +126,80 @@ public:
     int worstX_ = 0;
     int worstY_ = 0;
     int atCeiling_ = 0;
+    int saturated_ = 0;    ///< pixels masked SATURATED within 12 rows
+    double brightest_ = 0; ///< of the model in and around the spot, electrons
+    int brightestX_ = -1;  ///< its column
+    double differs_ = 0;   ///< largest difference of data and model in the spot, electrons
 
 private:
     const QualityInput& input_;
     const FrameQuality& quality_;
     BinDiagnosis& out_;
 };
+
+/// Row of the fiber of the bundle that puts most light under a bin's spot, its own left out; -1: none does.
+int brightestNeighbour(const QualityInput& input, int row, int bin) {
+    if (input.psf == nullptr) return -1;
+    const ExtractedFrame& frame = *input.frame;
+    const PsfView psf = input.psf->view();
+    const std::vector<double> wave = psfWavelengths(frame);
+    const auto size = static_cast<std::size_t>(psf.stampX() * psf.stampY());
+    const bool tail = !frameSaysNoTail(frame);
+    std::vector<double> own(size);
+    std::vector<double> other(size);
+    int cornerX = 0;
+    int cornerY = 0;
+    evaluateSpot(psf, frame.specmin + row, wave[static_cast<std::size_t>(bin)], tail, own.data(), cornerX, cornerY);
+    constexpr int reach = 4; // fibers; farther ones would need spots wider than this program's
+    int best = -1;
+    double most = 0;
+    for (const IndexRange& bundle : bundlesOf(frame)) {
+        if (!bundle.contains(row)) continue;
+        for (int t = std::max(bundle.first, row - reach); t < std::min(bundle.last, row + reach + 1); ++t) {
+            if (t == row) continue;
+            double light = 0;
+            for (std::size_t j = 0; j < wave.size(); ++j) {
+                const double flux = frame.flux(static_cast<std::size_t>(t), j);
+                const double y = traceY(psf, frame.specmin + t, wave[j]);
+                if (!std::isfinite(flux) || std::abs(y - (cornerY + 0.5 * psf.stampY())) > psf.stampY()) continue;
+                int x0 = 0;
+                int y0 = 0;
+                evaluateSpot(psf, frame.specmin + t, wave[j], tail, other.data(), x0, y0);
+                for (int iy = 0; iy < psf.stampY(); ++iy)
+                    for (int ix = 0; ix < psf.stampX(); ++ix) {
+                        const int kx = cornerX + ix - x0;
+                        const int ky = cornerY + iy - y0;
+                        if (kx < 0 || ky < 0 || kx >= psf.stampX() || ky >= psf.stampY()) continue;
+                        light += flux * own[static_cast<std::size_t>(iy * psf.stampX() + ix)] *
+                                 other[static_cast<std::size_t>(ky * psf.stampX() + kx)];
+                    }
+            }
+            if (light > most) {
+                most = light;
+                best = t;
+            }
+        }
+    }
+    return best;
+}
+
+/// "of fiber 12 beside it" or "of its own": whose trace a column is nearest to.
+std::string whoseLine(const QualityInput& input, const FrameQuality& quality, const BinDiagnosis& d, int column) {
+    int nearest = d.row;
+    double least = std::abs(d.place.x - column);
+    for (const int other : {d.row - 1, d.row + 1}) {
+        if (other < 0 || static_cast<std::size_t>(other) >= input.frame->nspec()) continue;
+        const BinPlace place =
+            binPlace(input.psf->view(), *input.frame, static_cast<std::size_t>(other), static_cast<std::size_t>(d.bin));
+        if (std::abs(place.x - column) < least) {
+            least = std::abs(place.x - column);
+            nearest = other;
+        }
+    }
+    return nearest == d.row
+               ? std::string("of its own")
+               : fmt::format("of fiber {} beside it", quality.fibers[static_cast<std::size_t>(nearest)].fiber);
+}
 
 std::string maskedText(const BinDiagnosis& d, const ExtractedFrame& frame) {
     if (d.masked.empty()) {
@@ -232,6 +313,8 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
     d.chi2pix = quality.chi2pix.empty() ? nan : static_cast<double>(quality.chi2pix(s, j));
     d.chi2Ratio = quality.chi2Ratio.empty() ? nan : static_cast<double>(quality.chi2Ratio(s, j));
     d.maskedFraction = quality.maskedFraction.empty() ? nan : static_cast<double>(quality.maskedFraction(s, j));
+    d.fluxweight = quality.fluxweight.empty() ? nan : static_cast<double>(quality.fluxweight(s, j));
+    d.weightShare = quality.weightShare.empty() ? nan : static_cast<double>(quality.weightShare(s, j));
     d.neighbour = quality.neighbour.empty() ? nan : static_cast<double>(quality.neighbour(s, j));
     SpotLook look(input, quality, d);
     if (quality.pixels) look.run();
@@ -274,12 +357,17 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
                 column->x, column->y0, column->y1 - 1, column->medianPull));
     if (isKind(BadBinKind::Saturated))
         add(BadBinKind::Saturated, severity,
-            look.atCeiling_ > 0 ? fmt::format("{} pixel{} of its spot {} at the image's ceiling of {:.0f} electrons, "
-                                              "below the model: saturated, "
-                                              "and MASK does not know",
-                                              look.atCeiling_, look.atCeiling_ == 1 ? "" : "s",
-                                              look.atCeiling_ == 1 ? "is" : "are", quality.ceiling)
-                                : std::string("beside a saturated line that MASK does not know"));
+            look.saturated_ > 0
+                ? fmt::format(
+                      "{} pixel{} near its spot {} masked SATURATED: how bright the line is there nobody knows, and "
+                      "what is beside it misfits",
+                      look.saturated_, look.saturated_ == 1 ? "" : "s", look.saturated_ == 1 ? "is" : "are")
+            : look.atCeiling_ > 0
+                ? fmt::format("{} pixel{} of its spot {} at the image's ceiling of {:.0f} electrons, below the model: "
+                              "saturated, and MASK does not know",
+                              look.atCeiling_, look.atCeiling_ == 1 ? "" : "s", look.atCeiling_ == 1 ? "is" : "are",
+                              quality.ceiling)
+                : std::string("beside a saturated line that MASK does not know"));
     const double peak = quality.peakPull.empty() ? 0 : static_cast<double>(quality.peakPull(s, j));
     if (isKind(BadBinKind::CosmicRay) || (peak > limits.pixelPull && !isKind(BadBinKind::Saturated)))
         add(BadBinKind::CosmicRay, peak / limits.pixelPull,
@@ -307,25 +395,33 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
                     100 * quality.fibers[s].widthError.value, 100 * quality.frameWidth.value));
     }
     if (isKind(BadBinKind::Neighbour)) {
-        std::string which = "other fibers";
-        double most = 0;
-        for (const int other : {row - 1, row + 1}) {
-            if (other < 0 || static_cast<std::size_t>(other) >= frame.nspec()) continue;
-            const double flux = quality.fibers[static_cast<std::size_t>(other)].medianFlux;
-            if (flux <= most) continue;
-            most = flux;
-            which = fmt::format("fiber {} beside it", quality.fibers[static_cast<std::size_t>(other)].fiber);
-        }
+        const int other = brightestNeighbour(input, row, bin);
+        const std::string which = other < 0
+                                      ? std::string("other fibers")
+                                      : fmt::format("fiber {}{}", quality.fibers[static_cast<std::size_t>(other)].fiber,
+                                                    std::abs(other - row) == 1 ? " beside it" : "");
         add(BadBinKind::Neighbour, severity,
-            fmt::format(
-                "{} of the light under its spot is that of {}, so that a PSF's wings wrong by 10 % change its flux by "
-                "{}",
-                percent(d.neighbour), which, percent(0.1 * d.neighbour / std::max(1e-3, 1 - d.neighbour))));
+            fmt::format("{} of the light under its spot is that of others, most of it of {}, so that a PSF's wings "
+                        "wrong by 10 % change its flux by "
+                        "{}",
+                        percent(d.neighbour), which, percent(0.1 * d.neighbour / std::max(1e-3, 1 - d.neighbour))));
     }
     if (isKind(BadBinKind::LowWeight))
         add(BadBinKind::LowWeight, severity,
-            fmt::format("its error is {:.0f} times its fiber's usual one: next to no pixel tells of it",
-                        std::sqrt(severity / limits.lowWeight)));
+            d.weightShare < limits.lowWeight
+                ? fmt::format(
+                      "its fluxweight is {:.2g} of the largest around it: next to no pixel tells of it, and the "
+                      "extraction's prior draws its flux towards 0",
+                      d.weightShare)
+                : fmt::format("its error is {:.0f} times its fiber's usual one: next to no pixel tells of it",
+                              std::sqrt(severity / limits.lowWeight)));
+    if (quality.pixels && d.chi2Ratio > limits.bad2dFactor && isBrightLine(quality, s, j))
+        add(BadBinKind::None, d.chi2Ratio / limits.bad2dFactor,
+            fmt::format(
+                "chi2pix is {:.3g}, {:.1f} times the medians, but a line {} reaches {:.0f} electrons a pixel: data "
+                "and model differ by {} of that at most, as the PSF's error or the bins' width has it",
+                d.chi2pix, d.chi2Ratio, look.brightestX_ < 0 ? "here" : whoseLine(input, quality, d, look.brightestX_),
+                look.brightest_, percent(look.differs_ / std::max(1.0, look.brightest_))));
     if (isKind(BadBinKind::PoorFit) || (d.causes.empty() && d.chi2Ratio > limits.bad2dFactor))
         add(BadBinKind::PoorFit, d.chi2Ratio / limits.bad2dFactor,
             std::isnan(d.chi2Ratio)

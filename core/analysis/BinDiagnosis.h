@@ -48,8 +48,9 @@ struct BinDiagnosis {
     double chi2pix = 0, chi2Ratio = 0;
     double maskedFraction = 0;
     std::vector<MaskedLight> masked;
-    double neighbour = 0; ///< share of other fibers in the light of its spot
-    int outliers = 0;     ///< pixels of its spot more than 5 sigma above the model
+    double fluxweight = 0, weightShare = 0; ///< as FrameQuality has them; NaN: unknown
+    double neighbour = 0;                   ///< share of other fibers in the light of its spot
+    int outliers = 0;                       ///< pixels of its spot more than 5 sigma above the model
     double outlierInfluence =
         0; ///< by how many of its errors flux would change without them, others' fluxes as they are
     std::vector<BinCause> causes;   ///< what explains most first

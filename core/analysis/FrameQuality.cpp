@@ -123,6 +123,7 @@ struct BlockFit {
 struct SpectrumPass {
     std::vector<BlockFit> blocks;
     Measured offset, width;
+    Measured wavelengthShift;       ///< Angstrom
     std::vector<PullFigures> pulls; ///< by amplifier, sums: mean and sigma hold sum and sum of squares
     std::vector<std::vector<float>> lightByAmplifier; ///< electrons a row
     double bins = 0;                                  ///< that its pixels had to determine
@@ -167,6 +168,41 @@ std::vector<AmplifierQuality> amplifiersOf(const CcdImage& image) {
     return amplifiers;
 }
 
+constexpr std::size_t fewestFibers = 5; // that have lines in common
+
+[[nodiscard]] bool isGood(const ExtractedFrame& frame, std::size_t s, std::size_t j) {
+    return frame.ivar(s, j) > 0 && std::isfinite(frame.flux(s, j)) && std::isfinite(frame.ivar(s, j));
+}
+
+/// What is left of each spectrum above a running median over 51 bins; bins without a flux count as 0. @param values  [nspec][nwave], of the frame's bins
+Array2<double> narrowStructure(const ExtractedFrame& frame, const Array2<double>& values, int threads) {
+    const std::size_t nwave = values.columns();
+    constexpr std::size_t halfWindow = 25;
+    constexpr std::size_t stride = 5;
+    Array2<double> lines(values.rows(), nwave);
+    forEachParallel(values.rows(), threads, [&](std::size_t s, std::size_t) {
+        std::vector<double> clean(nwave);
+        for (std::size_t j = 0; j < nwave; ++j) clean[j] = isGood(frame, s, j) ? values(s, j) : 0;
+        const std::vector<double> smooth = runningMedian(clean, halfWindow, stride);
+        for (std::size_t j = 0; j < nwave; ++j) lines(s, j) = clean[j] - smooth[j];
+    });
+    return lines;
+}
+
+/// Its median over fibers, [nwave]; empty of few fibers or bins.
+std::vector<double> commonStructure(const ExtractedFrame& frame, const Array2<double>& lines, int threads) {
+    constexpr std::size_t fewestBins = 60;
+    if (lines.rows() < fewestFibers || lines.columns() < fewestBins) return {};
+    std::vector<double> common(lines.columns());
+    forEachParallel(lines.columns(), threads, [&](std::size_t j, std::size_t) {
+        std::vector<double> values;
+        for (std::size_t s = 0; s < lines.rows(); ++s)
+            if (isGood(frame, s, j)) values.push_back(lines(s, j));
+        common[j] = values.size() >= fewestFibers ? median(std::move(values)) : 0;
+    });
+    return common;
+}
+
 /// The pixels' side of the measurement.
 class PixelPass {
 public:
@@ -182,12 +218,15 @@ public:
         flux_ = deconvolvedFlux(frame, input_.threads);
         tail_ = !frameSaysNoTail(frame);
         wave_ = psfWavelengths(frame);
+        findCommonLines();
         shifted_ = variedPsf(psf, derivativeStep, 0.0);
         widened_ = variedPsf(psf, 0.0, derivativeStep);
         const std::size_t nspec = frame.nspec();
         const std::size_t nwave = frame.nwave();
-        for (Array2<float>* plane : {&out_.maskedFraction, &out_.fluxweight, &out_.neighbour, &out_.peakPull})
+        for (Array2<float>* plane :
+             {&out_.maskedFraction, &out_.fluxweight, &out_.neighbour, &out_.peakPull, &out_.chi2Line})
             *plane = Array2<float>(nspec, nwave, nanFloat);
+        maskedSaturated_ = Array2<float>(nspec, nwave, 0.0F);
         chi2_ = Array2<float>(nspec, nwave, nanFloat);
         saturated_ = Array2<float>(nspec, nwave, 0.0F);
         onCcd_ = Array2<float>(nspec, nwave, 1.0F);
@@ -211,10 +250,11 @@ public:
         residualMedians();
     }
 
-    Array2<float> chi2_;           ///< computed
-    Array2<float> saturated_;      ///< pixels at the ceiling below the model, in each bin's spot
-    Array2<float> onCcd_;          ///< share of the spot's light
-    Array2<float> neighbourRatio_; ///< others' light over own, 0 where it is not significant
+    Array2<float> chi2_;            ///< computed
+    Array2<float> saturated_;       ///< pixels at the ceiling below the model, in each bin's spot
+    Array2<float> maskedSaturated_; ///< pixels of each bin's spot that MASK says are saturated
+    Array2<float> onCcd_;           ///< share of the spot's light
+    Array2<float> neighbourRatio_;  ///< others' light over own, 0 where it is not significant
     std::vector<SpectrumPass> spectra_;
 
 private:
@@ -259,10 +299,26 @@ private:
         model.width = std::max(0, std::min(pixels_.nx, x1) - model.x0);
         model.values.assign(static_cast<std::size_t>(ny) * static_cast<std::size_t>(model.width), 0.0);
         for (const SpotStrip& strip : strips) strip.addTo(model.values, model.x0, model.width, ny);
+        const BundleModel peaks = brightestAround(model, ny);
         for (int s = rows.first; s < rows.last; ++s) {
             checkStop(input_);
-            measureSpectrum(s, rows, strips, model);
+            measureSpectrum(s, rows, strips, model, peaks);
         }
+    }
+
+    /// The largest value of the model within reach of a spot's core along the trace: near a bright line the PSF's error is a fraction of the line, as is
+    /// what bins leave of light between two of their wavelengths.
+    [[nodiscard]] static BundleModel brightestAround(const BundleModel& model, int ny) {
+        constexpr int reach = 5; // rows
+        BundleModel out{model.x0, model.width, std::vector<double>(model.values.size(), 0.0)};
+        const auto width = static_cast<std::ptrdiff_t>(model.width);
+        for (int y = 0; y < ny; ++y)
+            for (int k = std::max(0, y - reach); k < std::min(ny, y + reach + 1); ++k) {
+                const double* from = model.values.data() + k * width;
+                double* to = out.values.data() + y * width;
+                for (std::ptrdiff_t x = 0; x < width; ++x) to[x] = std::max(to[x], from[x]);
+            }
+        return out;
     }
 
     /// Half the distance to the next trace, at most 4 pixels: whose pixels are whose.
@@ -277,7 +333,8 @@ private:
         return half;
     }
 
-    void measureSpectrum(int s, IndexRange rows, const std::vector<SpotStrip>& strips, const BundleModel& model) {
+    void measureSpectrum(int s, IndexRange rows, const std::vector<SpotStrip>& strips, const BundleModel& model,
+                         const BundleModel& peaks) {
         const ExtractedFrame& frame = *input_.frame;
         const SpotStrip& strip = strips[static_cast<std::size_t>(s - rows.first)];
         const auto row = static_cast<std::size_t>(s);
@@ -327,7 +384,8 @@ private:
             out_.widthByBlock(row, b) = pass.blocks[b].width;
         }
         countPulls(s, strip, model, known, pass, half);
-        measureBins(s, strip, dx, ds, model, known, pass);
+        measureBins(s, strip, dx, ds, model, peaks, known, pass);
+        measureShift(s, strip, model, known, pass, half);
     }
 
     /// Columns of a row that are nearest to a spectrum: [first, last).
@@ -525,7 +583,7 @@ private:
     }
 
     void measureBins(int s, const SpotStrip& strip, const SpotStrip& dx, const SpotStrip& ds, const BundleModel& model,
-                     const std::vector<char>& known, const SpectrumPass& pass) {
+                     const BundleModel& peaks, const std::vector<char>& known, const SpectrumPass& pass) {
         const ExtractedFrame& frame = *input_.frame;
         const auto row = static_cast<std::size_t>(s);
         const int stampX = strip.stampX();
@@ -548,6 +606,8 @@ private:
             double otherLight = 0;
             double peak = 0;
             double deficit = 0;
+            double chi2Line = 0;
+            int maskedSaturated = 0;
             int atCeiling = 0;
             bool complete = true;
             for (int iy = 0; iy < stampY; ++iy) {
@@ -563,6 +623,7 @@ private:
                     const double a = spot[static_cast<std::size_t>(iy * stampX + ix)];
                     onCcd += a;
                     const double w = pixels_.weights[pixel(x, y)];
+                    if (w <= 0 && a >= 0.02F * largest && isMaskedSaturated(x, y)) ++maskedSaturated;
                     if (w <= 0) continue;
                     unmasked += a;
                     weight += a * w;
@@ -573,7 +634,9 @@ private:
                     otherLight += a * w * (m - light);
                     if (m == 0.0 || !rowKnown) continue;
                     const double p = pixels_.pixels[pixel(x, y)];
+                    const double line = out_.psferr * std::max(m, peaks.at(x, y));
                     chi2 += a * pixelChi2(p, w, m, out_.psferr);
+                    chi2Line += a * (p - m) * (p - m) / (1.0 / w + line * line);
                     counted += a;
                     if (a < 0.1F * largest) continue;
                     double r = p - m;
@@ -581,7 +644,7 @@ private:
                         ++atCeiling;
                         deficit -= r;
                     }
-                    double variance = 1.0 / w + out_.psferr * out_.psferr * m * m;
+                    double variance = 1.0 / w + line * line;
                     if (moved) { // taken out to first order; half of it may remain
                         const double byOffset = block.offset.value * (dx.at(x, y) - light) / derivativeStep;
                         const double byWidth = block.width.value * (ds.at(x, y) - light) / derivativeStep;
@@ -594,8 +657,10 @@ private:
             out_.maskedFraction(row, bin) = static_cast<float>(std::max(0.0, 1.0 - unmasked));
             onCcd_(row, bin) = static_cast<float>(onCcd);
             out_.fluxweight(row, bin) = static_cast<float>(weight);
+            maskedSaturated_(row, bin) = static_cast<float>(maskedSaturated);
             if (complete && counted > 0) {
                 chi2_(row, bin) = static_cast<float>(chi2 / counted);
+                out_.chi2Line(row, bin) = static_cast<float>(chi2Line / counted);
                 out_.peakPull(row, bin) = static_cast<float>(peak);
                 constexpr int plateau = 3; // pixels: fewer may be the top of a bright line
                 if (atCeiling >= plateau && deficit > 0) saturated_(row, bin) = static_cast<float>(atCeiling);
@@ -608,7 +673,8 @@ private:
         const std::vector<double> ownSmooth = runningMedian(own, halfWindow, stride);
         const std::vector<double> step = binWidths(wave_);
         for (std::size_t j = 0; j < wave_.size(); ++j) {
-            const double ownPart = std::max(0.0, ownSmooth[j]);
+            // The median, since noise is no light; but where all fibers have a line, so has this one.
+            const double ownPart = std::max({0.0, ownSmooth[j], own[j]});
             const double other = std::max(0.0, others[j]);
             out_.neighbour(row, j) = other > 0 ? static_cast<float>(other / (other + ownPart)) : 0.0F;
             const double sigmas = other / step[j] * std::sqrt(std::max(0.0, frame.ivar(row, j)));
@@ -617,8 +683,98 @@ private:
         }
     }
 
+    [[nodiscard]] bool isMaskedSaturated(int x, int y) const {
+        const std::vector<std::int32_t>& mask = input_.image->mask;
+        return !mask.empty() &&
+               (static_cast<std::uint32_t>(mask[pixel(x, y)]) & static_cast<std::uint32_t>(CcdMaskBit::Saturated)) != 0;
+    }
+
     [[nodiscard]] bool significant(const Measured& measured) const {
         return measured.known() && measured.significance() > input_.limits.significance;
+    }
+
+    /// Photons per bin that the fibers' lines have in common, 0 away from bright ones; empty where too few fibers are there to tell.
+    void findCommonLines() {
+        const ExtractedFrame& frame = *input_.frame;
+        lines_ = narrowStructure(frame, flux_, input_.threads);
+        const std::vector<double> common = commonStructure(frame, lines_, input_.threads);
+        if (common.empty()) return;
+        std::vector<double> sizes;
+        for (const double value : common) sizes.push_back(std::abs(value));
+        constexpr double bright = 40.0;   // times the median size of what is no line
+        constexpr std::size_t around = 4; // bins
+        const double least = bright * median(std::move(sizes));
+        commonLines_.assign(common.size(), 0.0);
+        for (std::size_t j = 0; j < common.size(); ++j)
+            if (common[j] > least)
+                for (std::size_t k = j > around ? j - around : 0; k < std::min(common.size(), j + around + 1); ++k)
+                    commonLines_[k] = common[k];
+    }
+
+    /// By how much a spectrum's lines are beside those that all fibers have: least squares in its pixels, which are compared with the common lines painted at
+    /// moved wavelengths in place of its own. Its own model cannot tell: its fluxes move with the light.
+    void measureShift(int s, const SpotStrip& strip, const BundleModel& model, const std::vector<char>& known,
+                      SpectrumPass& pass, double half) const {
+        if (commonLines_.empty()) return;
+        const PsfView view = input_.psf->view();
+        const auto row = static_cast<std::size_t>(s);
+        std::vector<double> ownLines(commonLines_.size(), 0.0);
+        for (std::size_t j = 0; j < ownLines.size(); ++j)
+            if (commonLines_[j] != 0.0) ownLines[j] = lines_(row, j);
+        SpotStrip own = strip.sameShape();
+        // Without tails, which differ by next to nothing and cost most.
+        own.paint(view, ownLines, false, false);
+        SpotStrip before = strip.sameShape();
+        SpotStrip after = strip.sameShape();
+        constexpr double step = 0.05;   // Angstrom
+        constexpr double largest = 2.0; // Angstrom
+        double shift = 0;
+        double amplitude = 1;
+        Measured result;
+        constexpr int passes = 3;
+        for (int turn = 0; turn < passes; ++turn) {
+            before.paint(view, commonLines_, false, false, shift - step);
+            after.paint(view, commonLines_, false, false, shift + step);
+            double aa = 0;
+            double ab = 0;
+            double bb = 0;
+            double ya = 0;
+            double yb = 0;
+            for (int y = 0; y < pixels_.ny; ++y) {
+                if (known[static_cast<std::size_t>(y)] == 0) continue;
+                const IndexRange columns = nearColumns(strip, pass, y, half);
+                for (int x = columns.first; x < columns.last; ++x) {
+                    const double weight = pixels_.weights[pixel(x, y)];
+                    const double low = before.at(x, y);
+                    const double high = after.at(x, y);
+                    if (weight <= 0 || (low == 0.0 && high == 0.0)) continue;
+                    const double line = 0.5 * (low + high);
+                    const double slope = (high - low) / (2 * step);
+                    const double r = pixels_.pixels[pixel(x, y)] - model.at(x, y) + own.at(x, y);
+                    // The lines are not quite the same in all fibers.
+                    constexpr double difference = 0.02;
+                    const double error = difference * std::max(std::abs(line), own.at(x, y));
+                    const double w = 1.0 / (1.0 / weight + error * error);
+                    constexpr double clip = 8.0;
+                    if (turn > passes / 2 && std::abs(r - amplitude * line) * std::sqrt(w) > clip) continue;
+                    aa += w * line * line;
+                    ab += w * line * slope;
+                    bb += w * slope * slope;
+                    ya += w * line * r;
+                    yb += w * slope * r;
+                }
+            }
+            const double det = aa * bb - ab * ab;
+            if (det <= 0) return;
+            amplitude = (ya * bb - yb * ab) / det;
+            constexpr double enough = 20.0; // sigma of the lines' brightness
+            if (!(amplitude > 0) || amplitude * std::sqrt(aa) < enough) return;
+            shift = std::clamp(shift + std::clamp((yb * aa - ya * ab) / det / amplitude, -0.4, 0.4), -largest, largest);
+            result = {shift, std::sqrt(aa / det) / amplitude};
+        }
+        // As in the frame, where HELIOCOR stretches wavelengths.
+        const double scale = input_.frame->wavelength.front() / wave_.front();
+        pass.wavelengthShift = {result.value * scale, result.error * scale};
     }
 
     void addModels(const std::vector<BundleModel>& models) {
@@ -725,6 +881,7 @@ private:
             fiber.pulls = finished(sum, pass.bins);
             fiber.traceOffset = pass.offset;
             fiber.widthError = pass.width;
+            if (pass.wavelengthShift.known()) fiber.wavelengthShift = pass.wavelengthShift;
             fiber.lineBias = biases[s].line;
             fiber.continuumBias = biases[s].continuum;
         }
@@ -773,72 +930,116 @@ private:
     WeightedPixels pixels_;
     Array2<double> flux_;
     std::vector<double> wave_;
+    Array2<double> lines_;            ///< photons per bin, narrow structure of each spectrum
+    std::vector<double> commonLines_; ///< that of the median fiber at bright lines; empty: unknown
     Psf shifted_;
     Psf widened_;
     bool tail_ = true;
 };
 
-/// Wavelength shifts of fibers against the median fiber, from the narrow structure that they share: sky lines.
+constexpr std::size_t lagrangePoints = 4; // on each side
+
+/// Values between bins, by the polynomial through the eight nearest. @param at  bins, not within four of the ends
+double interpolated(std::span<const double> values, double at) {
+    const double floor = std::floor(at);
+    const double t = at - floor;
+    const auto first = static_cast<std::ptrdiff_t>(floor) - 3;
+    double sum = 0;
+    for (int i = 0; i < 8; ++i) {
+        double weight = 1;
+        for (int k = 0; k < 8; ++k)
+            if (k != i) weight *= (t + 3 - k) / (i - k);
+        const std::ptrdiff_t index = std::clamp<std::ptrdiff_t>(first + i, 0, std::ssize(values) - 1);
+        sum += weight * values[static_cast<std::size_t>(index)];
+    }
+    return sum;
+}
+
+/// Wavelength shifts of fibers against the median fiber, from the narrow structure that they share: sky lines. For frames alone: pixels tell it better, since
+/// a line narrower than two bins does not keep its shape in the flux when it moves.
 void measureWavelengthShifts(FrameQuality& out, const ExtractedFrame& frame, int threads) {
     const std::size_t nspec = frame.nspec();
     const std::size_t nwave = frame.nwave();
-    constexpr std::size_t fewestFibers = 5;
-    constexpr std::size_t fewestBins = 60;
-    if (nspec < fewestFibers || nwave < fewestBins) return;
-    constexpr std::size_t halfWindow = 25;
-    constexpr std::size_t stride = 5;
-    Array2<double> lines(nspec, nwave);
-    const auto good = [&](std::size_t s, std::size_t j) {
-        return frame.ivar(s, j) > 0 && std::isfinite(frame.flux(s, j)) && std::isfinite(frame.ivar(s, j));
-    };
+    const Array2<double> lines = narrowStructure(frame, frame.flux, threads);
+    const std::vector<double> common = commonStructure(frame, lines, threads);
+    if (common.empty()) return;
     forEachParallel(nspec, threads, [&](std::size_t s, std::size_t) {
-        std::vector<double> clean(nwave);
-        for (std::size_t j = 0; j < nwave; ++j) clean[j] = good(s, j) ? frame.flux(s, j) : 0;
-        const std::vector<double> smooth = runningMedian(clean, halfWindow, stride);
-        for (std::size_t j = 0; j < nwave; ++j) lines(s, j) = clean[j] - smooth[j];
-    });
-    std::vector<double> common(nwave);
-    forEachParallel(nwave, threads, [&](std::size_t j, std::size_t) {
-        std::vector<double> values;
-        for (std::size_t s = 0; s < nspec; ++s)
-            if (good(s, j)) values.push_back(lines(s, j));
-        common[j] = values.size() >= fewestFibers ? median(std::move(values)) : 0;
-    });
-    forEachParallel(nspec, threads, [&](std::size_t s, std::size_t) {
-        // lines = a common + b common', a shift of -b/a; errors of a percent of the line for what resolution does.
-        double aa = 0;
-        double ab = 0;
-        double bb = 0;
-        double ya = 0;
-        double yb = 0;
-        for (int pass = 0; pass < 3; ++pass) {
-            const double det = aa * bb - ab * ab;
-            const double a = pass == 0 || det <= 0 ? nan : (ya * bb - yb * ab) / det;
-            const double b = pass == 0 || det <= 0 ? nan : (yb * aa - ya * ab) / det;
-            aa = ab = bb = ya = yb = 0;
-            for (std::size_t j = 1; j + 1 < nwave; ++j) {
-                if (!good(s, j)) continue;
-                const double slope = (common[j + 1] - common[j - 1]) / (out.wavelength[j + 1] - out.wavelength[j - 1]);
+        // lines = a common, moved by a number of bins: Gauss and Newton's way, since a shift is not small beside a line's width. Errors of a few percent of
+        // the line for what resolution does.
+        double shift = 0; // bins
+        double amplitude = 0;
+        double amplitudeError = 0;
+        double shiftError = 0;
+        constexpr int passes = 8;
+        for (int pass = 0; pass < passes; ++pass) {
+            double aa = 0;
+            double ab = 0;
+            double bb = 0;
+            double ya = 0;
+            double yb = 0;
+            for (std::size_t j = lagrangePoints; j + lagrangePoints < nwave; ++j) {
+                if (!isGood(frame, s, j)) continue;
+                constexpr double small = 0.05; // bins
+                const double at = static_cast<double>(j) - shift;
+                const double here = interpolated(common, at);
+                const double slope =
+                    (interpolated(common, at - small) - interpolated(common, at + small)) / (2 * small);
                 constexpr double resolutionError = 0.02;
-                const double systematic = resolutionError * common[j];
+                const double systematic = resolutionError * std::max(std::abs(here), std::abs(slope));
                 const double w = 1.0 / (1.0 / frame.ivar(s, j) + systematic * systematic);
-                constexpr double clip = 5.0;
-                if (!std::isnan(a) && std::abs(lines(s, j) - a * common[j] - b * slope) * std::sqrt(w) > clip) continue;
-                aa += w * common[j] * common[j];
-                ab += w * common[j] * slope;
+                // What is no line of all fibers: a cosmic ray, a target's own line. Not before the shift is nearly right.
+                constexpr double clip = 8.0;
+                if (pass > passes / 2 && std::abs(lines(s, j) - amplitude * here) * std::sqrt(w) > clip) continue;
+                aa += w * here * here;
+                ab += w * here * slope;
                 bb += w * slope * slope;
-                ya += w * lines(s, j) * common[j];
+                ya += w * lines(s, j) * here;
                 yb += w * lines(s, j) * slope;
             }
+            const double det = aa * bb - ab * ab;
+            if (det <= 0) return;
+            amplitude = (ya * bb - yb * ab) / det;
+            amplitudeError = 1.0 / std::sqrt(aa);
+            if (!(amplitude > 0)) return;
+            shiftError = std::sqrt(aa / det) / amplitude;
+            // A step of more than half a bin would leave the line.
+            shift = std::clamp(shift + std::clamp((yb * aa - ya * ab) / det / amplitude, -0.5, 0.5), -3.0, 3.0);
         }
-        const double det = aa * bb - ab * ab;
-        if (det <= 0) return;
-        const double a = (ya * bb - yb * ab) / det;
-        const double b = (yb * aa - ya * ab) / det;
         constexpr double enough = 20.0; // sigma of the lines' brightness
-        if (!(a > 0) || a * std::sqrt(aa) < enough) return;
-        out.fibers[s].wavelengthShift = {-b / a, std::sqrt(aa / det) / a};
+        if (amplitude < enough * amplitudeError) return;
+        const double step = (out.wavelength.back() - out.wavelength.front()) / static_cast<double>(nwave - 1);
+        out.fibers[s].wavelengthShift = {shift * step, shiftError * step};
     });
+}
+
+/// fluxweight over the largest of its fiber and of those beside it, as far as a padded patch reaches: what minweight is made of (docs/method.md).
+void measureWeightShares(FrameQuality& out, const ExtractedFrame& frame, int threads) {
+    if (out.fluxweight.empty()) return;
+    const auto step = static_cast<std::size_t>(frame.header.integer("NWAVSTEP").value_or(50));
+    const auto pad = static_cast<std::size_t>(frame.header.integer("WAVEPAD").value_or(10));
+    const std::size_t reach = step / 2 + pad;
+    const std::size_t nspec = frame.nspec();
+    const std::size_t nwave = frame.nwave();
+    Array2<float> largest(nspec, nwave);
+    forEachParallel(nspec, threads, [&](std::size_t s, std::size_t) {
+        for (std::size_t j = 0; j < nwave; ++j) {
+            float most = 0;
+            for (std::size_t k = j > reach ? j - reach : 0; k < std::min(nwave, j + reach + 1); ++k)
+                if (out.fluxweight(s, k) > most) most = out.fluxweight(s, k);
+            largest(s, j) = most;
+        }
+    });
+    out.weightShare = Array2<float>(nspec, nwave, nanFloat);
+    for (const IndexRange bundle : bundlesOf(frame))
+        for (int s = bundle.first; s < bundle.last; ++s)
+            for (std::size_t j = 0; j < nwave; ++j) {
+                float most = 0;
+                for (int t = std::max(bundle.first, s - 1); t <= std::min(bundle.last - 1, s + 1); ++t)
+                    most = std::max(most, largest(static_cast<std::size_t>(t), j));
+                if (most > 0)
+                    out.weightShare(static_cast<std::size_t>(s), j) =
+                        out.fluxweight(static_cast<std::size_t>(s), j) / most;
+            }
 }
 
 /// Gives every bin its cause.
@@ -919,7 +1120,11 @@ private:
         }
         if (ivar < limits.lowWeight * typicalIvar)
             return {BadBinKind::LowWeight, limits.lowWeight * typicalIvar / ivar};
-        if (!out_.chi2Ratio.empty() && static_cast<double>(out_.chi2Ratio(s, j)) > limits.bad2dFactor)
+        if (!out_.weightShare.empty() && static_cast<double>(out_.weightShare(s, j)) < limits.lowWeight)
+            return {BadBinKind::LowWeight,
+                    limits.lowWeight / std::max(1e-12, static_cast<double>(out_.weightShare(s, j)))};
+        if (!out_.chi2Ratio.empty() && static_cast<double>(out_.chi2Ratio(s, j)) > limits.bad2dFactor &&
+            !isBrightLine(out_, s, j))
             return {BadBinKind::PoorFit, static_cast<double>(out_.chi2Ratio(s, j)) / limits.bad2dFactor};
         if (out_.chi2Ratio.empty() && has(mask, SpecMaskBit::Bad2dFit)) return {BadBinKind::PoorFit, 1};
         return {BadBinKind::None, 0};
@@ -934,6 +1139,9 @@ private:
         constexpr int besideCosmic = 8;
         for (std::size_t s = 0; s < out_.nspec(); ++s)
             for (std::size_t j = 0; j < out_.nwave(); ++j) {
+                if (pass_->maskedSaturated_(s, j) > 0)
+                    spread(Kind::Saturated, s, j, 2, besideLine,
+                           {Kind::CosmicRay, Kind::PoorFit, Kind::PsfWidth, Kind::TraceOffset});
                 switch (before(s, j)) {
                 case Kind::Saturated:
                     spread(Kind::Saturated, s, j, 2, besideLine,
@@ -1163,6 +1371,15 @@ const char* badBinKindWord(BadBinKind kind) { return kindTexts.at(static_cast<st
 
 double Measured::significance() const { return known() ? std::abs(value) / error : 0; }
 
+bool isBrightLine(const FrameQuality& quality, std::size_t row, std::size_t bin) {
+    if (quality.chi2Line.empty() || quality.chi2Ratio.empty()) return false;
+    const double line = quality.chi2Line(row, bin);
+    const double ratio = quality.chi2Ratio(row, bin);
+    // The ratio that chi2pix would have.
+    return std::isfinite(line) &&
+           line * ratio <= quality.limits.bad2dFactor * static_cast<double>(quality.chi2pix(row, bin));
+}
+
 std::int64_t FrameQuality::alarms() const { return std::accumulate(counts.begin() + 1, counts.end(), std::int64_t{0}); }
 
 Array2<float> resolutionRowSums(const ExtractedFrame& frame) {
@@ -1235,7 +1452,7 @@ FrameQuality measureFrameQuality(const QualityInput& input) {
     if (!frame.resolution.empty()) out.rowSum = resolutionRowSums(frame);
     if (!frame.chi2pix.empty()) out.chi2pix = toFloat(frame.chi2pix);
     describeFibers(out, frame);
-    measureWavelengthShifts(out, frame, input.threads);
+    if (!out.pixels) measureWavelengthShifts(out, frame, input.threads);
 
     std::optional<PixelPass> pass;
     if (out.pixels) {
@@ -1248,6 +1465,10 @@ FrameQuality measureFrameQuality(const QualityInput& input) {
     else
         out.chi2Ratio = chi2Ratios(out.chi2pix, frame.ivar, input.threads);
     if (!out.chi2pix.empty()) medianChi2(out, frame);
+    if (!frame.fluxweight.empty()) out.fluxweight = toFloat(frame.fluxweight);
+    if (out.fluxweight.empty())
+        out.notes.emplace_back("a frame file holds no fluxweight, and without image and PSF it cannot be computed");
+    measureWeightShares(out, frame, input.threads);
     checkStop(input);
     Judge(input, out, pass ? &*pass : nullptr).run();
     Grouping(out, input).run();

@@ -31,7 +31,7 @@ enum class BadBinKind : std::uint8_t {
     TraceOffset,   ///< the light lies beside the trace
     PsfWidth,      ///< the light is wider or narrower than the PSF
     Neighbour,     ///< other fibers' light exceeds its own
-    LowWeight,     ///< ivar far below its fiber's: next to nothing is known
+    LowWeight,     ///< ivar far below its fiber's, or fluxweight far below its surroundings': next to nothing is known
     PoorFit,       ///< chi2pix far above the medians, for another reason
 };
 inline constexpr int badBinKindCount = static_cast<int>(BadBinKind::PoorFit) + 1;
@@ -51,7 +51,8 @@ struct QualityLimits {
     double columnPull = 4.0;      ///< sigma of a pixel of a bad column, in at least half of its rows
     double neighbourLight = 1.0;  ///< others' light that falls into a bin, in units of its own
     double neighbourSigma = 10.0; ///< and in units of the bin's error
-    double lowWeight = 1e-4;      ///< ivar over the median of its fiber
+    double lowWeight =
+        1e-4; ///< ivar over the median of its fiber; fluxweight over the largest around, as the extraction's prior has it
 };
 
 /// What quality figures are made from. Image and PSF are needed for all that looks at pixels; without them it is left out, and
@@ -158,10 +159,13 @@ struct FrameQuality {
     Array2<float> chi2Ratio;      ///< the smaller of chi2pix over its two medians
     Array2<float> maskedFraction; ///< of the spot's light
     Array2<float> rowSum;         ///< of the stored resolution
-    Array2<float> fluxweight;     ///< A^T w, electrons^-2
+    Array2<float> fluxweight;     ///< A^T w, electrons^-2: of the run, else computed from image and PSF; empty: unknown
+    Array2<float> weightShare;    ///< fluxweight over the largest around it, which decides on the prior; as unknown
     Array2<float> neighbour;      ///< share of other fibers in the light of the bin's spot
-    Array2<float> peakPull;       ///< the largest pull of a pixel of its spot, sigma with psferr
-    Array2<BadBinKind> kind;      ///< None: no alarm
+    Array2<float> peakPull;       ///< the largest pull of a pixel of its spot, sigma with psferr as chi2Line has it
+    /// chi2pix, computed, with psferr of the brightest pixel of the model within five rows in place of each pixel's own; NaN: unknown.
+    Array2<float> chi2Line;
+    Array2<BadBinKind> kind; ///< None: no alarm
     Array2<float> severity;
 
     std::vector<FiberQuality> fibers;
@@ -196,6 +200,9 @@ struct FrameQuality {
 /// The smaller of chi2pix over 'its median over fibers' and over 'its median over wavelengths', medians over bins with ivar > 0: a bin is
 /// BAD2DFIT where this is above the factor.
 [[nodiscard]] Array2<float> chi2Ratios(const Array2<float>& chi2pix, const Array2<double>& ivar, int threads = 0);
+
+/// Whether a bin's chi2pix is above the limit only since a line beside it is so bright that an error of psferr of it shows: no alarm.
+[[nodiscard]] bool isBrightLine(const FrameQuality& quality, std::size_t row, std::size_t bin);
 
 /// What a PSF whose sigmas are wrong does to fluxes.
 struct PsfBias {

@@ -1,9 +1,14 @@
 #include "core/analysis/QualityReport.h"
 
 #include "core/base/Version.h"
+#include "core/frame/ExtractedFrame.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
+#include <tuple>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -149,6 +154,39 @@ std::string qualityFibersCsv(const FrameQuality& quality) {
             pulls ? cell(fiber.pulls.sigma) : "", pulls ? cell(fiber.pulls.expectedSigma) : "",
             pulls ? fmt::format("{}", fiber.pulls.outliers) : "", cell(fiber.traceOffset), cell(fiber.widthError),
             cell(fiber.wavelengthShift), cell(fiber.lineBias), cell(fiber.continuumBias));
+    }
+    return out;
+}
+
+std::string qualityBinsCsv(const FrameQuality& quality, const ExtractedFrame& frame, bool all) {
+    struct Place {
+        std::size_t row, bin;
+    };
+    std::vector<Place> places;
+    for (std::size_t s = 0; s < quality.nspec(); ++s)
+        for (std::size_t j = 0; j < quality.nwave(); ++j)
+            if (all || quality.kind(s, j) != BadBinKind::None) places.push_back({s, j});
+    if (!all)
+        std::stable_sort(places.begin(), places.end(), [&](const Place& a, const Place& b) {
+            const auto key = [&](const Place& p) {
+                return std::tuple(static_cast<int>(quality.kind(p.row, p.bin)), -quality.severity(p.row, p.bin));
+            };
+            return key(a) < key(b);
+        });
+    std::string out = "cause,severity,spectrum,fiber,targetid,bin,wavelength,flux,ivar,mask,snr,chi2pix,chi2_ratio,"
+                      "masked_fraction,fluxweight,weight_share,neighbour_share,peak_pull,chi2_line\n";
+    const auto value = [](const Array2<float>& plane, const Place& p) {
+        return plane.empty() ? std::string() : cell(static_cast<double>(plane(p.row, p.bin)));
+    };
+    for (const Place& p : places) {
+        const FiberQuality& fiber = quality.fibers[p.row];
+        fmt::format_to(std::back_inserter(out), "{},{},{},{},{},{},{:.9g},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                       badBinKindWord(quality.kind(p.row, p.bin)), value(quality.severity, p), fiber.spectrum,
+                       fiber.fiber, fiber.targetId, p.bin, quality.wavelength[p.bin], cell(frame.flux(p.row, p.bin)),
+                       cell(frame.ivar(p.row, p.bin)), frame.mask(p.row, p.bin), value(quality.snr, p),
+                       value(quality.chi2pix, p), value(quality.chi2Ratio, p), value(quality.maskedFraction, p),
+                       value(quality.fluxweight, p), value(quality.weightShare, p), value(quality.neighbour, p),
+                       value(quality.peakPull, p), value(quality.chi2Line, p));
     }
     return out;
 }

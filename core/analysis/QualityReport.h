@@ -6,6 +6,8 @@
 
 namespace patchlight {
 
+struct ExtractedFrame;
+
 /// What a report says it is about.
 struct QualitySources {
     std::string frame;
@@ -17,6 +19,8 @@ struct QualitySources {
 [[nodiscard]] std::string qualityJson(const FrameQuality& quality, const QualitySources& sources);
 /// A line a fiber, with a header; unknown values are empty.
 [[nodiscard]] std::string qualityFibersCsv(const FrameQuality& quality);
+/// A line a bin with an alarm, with a header: by cause, the worst first; unknown values are empty. @param all  of all bins, in the frame's order
+[[nodiscard]] std::string qualityBinsCsv(const FrameQuality& quality, const ExtractedFrame& frame, bool all = false);
 /// A line a finding, with a header.
 [[nodiscard]] std::string qualityFindingsCsv(const FrameQuality& quality);
 

@@ -108,7 +108,7 @@ SpotStrip SpotStrip::sameShape() const {
     return other;
 }
 
-void SpotStrip::paint(const PsfView& psf, std::span<const double> flux, bool tail, bool keep) {
+void SpotStrip::paint(const PsfView& psf, std::span<const double> flux, bool tail, bool keep, double moved) {
     const int ny = static_cast<int>(origin_.size());
     light_.assign(origin_.size() * static_cast<std::size_t>(width_), 0.0);
     const auto size = static_cast<std::size_t>(stampX_ * stampY_);
@@ -118,7 +118,7 @@ void SpotStrip::paint(const PsfView& psf, std::span<const double> flux, bool tai
         if (!keep && flux[j] == 0.0) continue;
         int cornerX = 0;
         int cornerY = 0;
-        evaluateSpot(psf, spectrum_, wavelength_[j], tail, stamp.data(), cornerX, cornerY);
+        evaluateSpot(psf, spectrum_, wavelength_[j] + moved, tail, stamp.data(), cornerX, cornerY);
         if (keep)
             std::transform(stamp.begin(), stamp.end(), spots_.begin() + static_cast<std::ptrdiff_t>(j * size),
                            [](double value) { return static_cast<float>(value); });

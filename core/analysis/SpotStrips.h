@@ -29,7 +29,8 @@ public:
     /// A strip of the same pixels without light.
     [[nodiscard]] SpotStrip sameShape() const;
     /// Paints flux (photons per bin) with a PSF, which may be a little different from that of locate(). @param keep  keep the spots
-    void paint(const PsfView& psf, std::span<const double> flux, bool tail, bool keep);
+    /// @param moved  Angstrom by which the light is at other wavelengths
+    void paint(const PsfView& psf, std::span<const double> flux, bool tail, bool keep, double moved = 0.0);
 
     [[nodiscard]] int bins() const { return static_cast<int>(wavelength_.size()); }
     [[nodiscard]] int stampX() const { return stampX_; }

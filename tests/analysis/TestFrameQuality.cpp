@@ -9,13 +9,17 @@
 
 #include <QTest>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace patchlight;
@@ -38,7 +42,9 @@ struct Exposure {
     }
 };
 
-Exposure makeExposure(const std::vector<std::string>& faults, double tail = 0.0) {
+/// @param afterwards  changes PSF or image between simulation and extraction
+Exposure makeExposure(const std::vector<std::string>& faults, double tail = 0.0,
+                      const std::function<void(Exposure&)>& afterwards = {}) {
     simulate::InstrumentOptions instrument;
     instrument.nspec = 40;
     instrument.bundlesize = 10;
@@ -54,6 +60,7 @@ Exposure makeExposure(const std::vector<std::string>& faults, double tail = 0.0)
     options.badColumns = 0;
     for (const std::string& fault : faults) options.faults.push_back(simulate::parsePlantedFault(fault));
     e.image = simulate::simulateFrame(e.psf, options).image;
+    if (afterwards) afterwards(e);
 
     ExtractionOptions extraction;
     extraction.wavelength = options.grid;
@@ -193,6 +200,119 @@ private slots:
         QVERIFY(largest < 1.0);
     }
 
+    /// A fiber many times brighter than all others is no fault, and its lines are none: what bins and the PSF's error leave of them is known.
+    void aBrightFiberIsNoFault() {
+        for (const char* fault : {"neighbour:15,30", "neighbour:15,100", "neighbour:15,300"}) {
+            const Exposure e = makeExposure({fault});
+            const FrameQuality quality = measureFrameQuality(e.input());
+            std::int64_t wrong = 0;
+            for (const BadBinKind kind : {BadBinKind::CosmicRay, BadBinKind::TraceOffset, BadBinKind::PsfWidth,
+                                          BadBinKind::BadColumn, BadBinKind::PoorFit, BadBinKind::LowWeight})
+                wrong += quality.counts[static_cast<std::size_t>(kind)];
+            QVERIFY2(static_cast<double>(wrong) < 1e-3 * static_cast<double>(quality.kind.size()),
+                     qPrintable(QString::fromStdString(
+                         fmt::format("{}: {} of {}, first: {}", fault, wrong, quality.kind.size(),
+                                     quality.findings.empty() ? "" : quality.findings.front().sentence))));
+        }
+        // Beside pixels that MASK says are saturated, that is the cause.
+        const Exposure line = makeExposure({"saturated:22,6320"}, 0.0, [](Exposure& made) {
+            const float ceiling = *std::max_element(made.image.pixels.begin(), made.image.pixels.end());
+            for (std::size_t p = 0; p < made.image.pixels.size(); ++p)
+                if (made.image.pixels[p] > 0.98F * ceiling)
+                    made.image.mask[p] = static_cast<std::int32_t>(CcdMaskBit::Saturated);
+        });
+        const FrameQuality masked = measureFrameQuality(line.input());
+        const Finding* finding = firstOf(masked, BadBinKind::Saturated);
+        QVERIFY(finding != nullptr);
+        QVERIFY2(finding->sentence.find("masked SATURATED") != std::string::npos, finding->sentence.c_str());
+        QVERIFY(firstOf(masked, BadBinKind::CosmicRay) == nullptr);
+        const Exposure e = makeExposure({"neighbour:15,300"});
+        const FrameQuality quality = measureFrameQuality(e.input());
+        // A misfit that is the line's is said to be, without an alarm.
+        bool said = false;
+        for (int bin = 0; bin < static_cast<int>(quality.nwave()) && !said; ++bin) {
+            if (quality.kind(15, static_cast<std::size_t>(bin)) != BadBinKind::None) continue;
+            if (!(quality.chi2Ratio(15, static_cast<std::size_t>(bin)) > 5.0F)) continue;
+            const BinDiagnosis d = diagnoseBin(e.input(), quality, 15, bin);
+            said = d.sentence.find("no alarm; chi2pix is") != std::string::npos &&
+                   d.sentence.find("but a line of its own reaches") != std::string::npos;
+            QVERIFY2(said, d.sentence.c_str());
+        }
+        QVERIFY(said);
+    }
+
+    void lowFluxweight() {
+        Exposure e = makeExposure({});
+        // Computed from image and PSF it is the extraction's own.
+        ExtractionOptions options;
+        options.wavelength = WavelengthRange{6255.0, 6405.0, 0.8};
+        options.bundlesize = 10;
+        const Plan plan = makePlan(e.psf, options);
+        const auto backend = makeCpuBackend();
+        const auto extract = [&] {
+            const WeightedPixels pixels = weightedPixels(e.image);
+            return extractFrame(*backend, pixels.view(), e.psf, plan).frame;
+        };
+        const Array2<double> own = extract().fluxweight;
+        const FrameQuality clean = measureFrameQuality(e.input());
+        QCOMPARE(clean.counts[static_cast<std::size_t>(BadBinKind::LowWeight)], 0);
+        for (std::size_t s = 0; s < clean.nspec(); s += 7)
+            for (std::size_t j = 20; j + 20 < clean.nwave(); j += 9)
+                QVERIFY(std::abs(static_cast<double>(clean.fluxweight(s, j)) / own(s, j) - 1) < 1e-3);
+        // Pixels that are not masked but next to worthless.
+        const int x = static_cast<int>(std::lround(e.psf.x(5, 6300)));
+        const int y = static_cast<int>(std::lround(e.psf.y(5, 6300)));
+        for (int dy = -12; dy <= 12; ++dy)
+            for (int dx = -8; dx <= 8; ++dx)
+                e.image.ivar[static_cast<std::size_t>((y + dy) * e.image.nx + x + dx)] *= 1e-7F;
+        ExtractedFrame frame = extract();
+        const Array2<double> weights = std::exchange(frame.fluxweight, {});
+        QualityInput input = e.input();
+        input.frame = &frame;
+        for (const bool file : {true, false}) { // computed, and the run's own without image and PSF
+            if (!file) {
+                frame.fluxweight = weights;
+                input.image = nullptr;
+                input.psf = nullptr;
+            }
+            const FrameQuality quality = measureFrameQuality(input);
+            const auto bin = static_cast<std::size_t>(std::lround((6300 - 6255.0) / 0.8));
+            QVERIFY(quality.weightShare(5, bin) < 1e-4F);
+            QCOMPARE(quality.kind(5, bin), BadBinKind::LowWeight);
+            const BinDiagnosis d = diagnoseBin(input, quality, 5, static_cast<int>(bin));
+            QVERIFY2(d.sentence.find("low weight: its fluxweight is ") != std::string::npos, d.sentence.c_str());
+        }
+    }
+
+    /// Against the other fibers' lines a fiber's wavelengths are known; against its own residuals they are not.
+    void wavelengthShifts() {
+        const Exposure straight = makeExposure({});
+        const double chi2 = measureFrameQuality(straight.input()).fibers[7].medianChi2pix;
+        for (const double pixels : {0.3, -0.1}) {
+            const Exposure e = makeExposure({}, 0.0, [pixels](Exposure& made) {
+                LegendreSeries& y = made.psf.series.at("Y");
+                y.coeff[7 * static_cast<std::size_t>(y.ncoeff)] += pixels;
+                made.psf.pack();
+            });
+            QualityInput input = e.input();
+            const FrameQuality quality = measureFrameQuality(input);
+            // Where the trace says rows too high, light of a row counts as light of shorter wavelengths.
+            const double expected = -pixels * (e.psf.wavelengthAt(7, 201) - e.psf.wavelengthAt(7, 200));
+            const Measured& shift = quality.fibers[7].wavelengthShift;
+            input.image = nullptr;
+            const Measured alone = measureFrameQuality(input).fibers[7].wavelengthShift;
+            qInfo("planted %.4f Angstrom: %.4f +- %.4f in pixels, %.4f +- %.4f in the frame alone", expected,
+                  shift.value, shift.error, alone.value, alone.error);
+            QVERIFY(std::abs(shift.value - expected) < 3 * shift.error);
+            QVERIFY(shift.error > 0.002 && shift.error < 0.012);
+            QVERIFY(std::abs(alone.value - expected) < 0.4 * std::abs(expected));
+            for (const std::size_t other : {6U, 8U, 20U})
+                QVERIFY(std::abs(quality.fibers[other].wavelengthShift.value) < 0.03);
+            // The same light at other wavelengths: its pixels fit as well as before.
+            QVERIFY(std::abs(quality.fibers[7].medianChi2pix - chi2) < 0.05);
+        }
+    }
+
     void plantedFaults_data() {
         QTest::addColumn<QString>("fault");
         QTest::addColumn<int>("kind");
@@ -214,8 +334,8 @@ private slots:
         row("amplifier", "amplifier:B", BadBinKind::DeadAmplifier, -1, 0, "amplifier B sees no light");
         row("saturated line", "saturated:22,6320", BadBinKind::Saturated, 22, 6320,
             "saturated, and MASK does not know");
-        row("bright neighbour", "neighbour:15,300", BadBinKind::Neighbour, -1, 0, "is that of fiber 15 beside it",
-            0.02);
+        row("bright neighbour", "neighbour:15,300", BadBinKind::Neighbour, -1, 0,
+            "is that of others, most of it of fiber 15 beside it", 0.02);
     }
 
     void plantedFaults() {

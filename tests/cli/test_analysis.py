@@ -4,6 +4,7 @@
 usage: test_analysis.py PATH/TO/patchlight
 """
 
+import csv
 import json
 import math
 import os
@@ -287,9 +288,14 @@ class Analysis(unittest.TestCase):
     # qa
 
     def test_qa(self):
-        code, out, err = run('qa', 'frame.fits', '-i', 'preproc.fits', '-p', 'psf.fits', '-o', 'qa.json', '--findings', 'findings.csv')
+        code, out, err = run('qa', 'frame.fits', '-i', 'preproc.fits', '-p', 'psf.fits', '-o', 'qa.json', '--findings', 'findings.csv',
+                             '--bins', 'bins.csv', '--all-bins')
         self.assertEqual(code, 0, err)
         self.assertIn('amplifier', out)
+        with open('bins.csv') as f:
+            lines = f.read().splitlines()
+        self.assertEqual(len(lines), 1 + NSPEC * NWAVE)
+        self.assertEqual({line.count(',') for line in lines}, {lines[0].count(',')})
         with open('qa.json') as f:
             report = json.load(f)
         self.assertEqual(report['bins'], NSPEC * NWAVE)
@@ -312,10 +318,16 @@ class Analysis(unittest.TestCase):
         self.assertEqual(run('simulate', *common, '-o', 'planted.fits', '--out-psf', 'planted-psf.fits', '--plant', 'trace:2,0.3', '--plant', 'cosmic:4,6340')[0], 0)
         self.assertEqual(run('extract', '-i', 'planted.fits', '-p', 'planted-psf.fits', '-w', ','.join(map(str, GRID)), '--bundlesize', BUNDLE, '--nsubbundles',
                              1, '-o', 'planted-frame.fits')[0], 0)
-        code, out, err = run('qa', 'planted-frame.fits', '-i', 'planted.fits', '-p', 'planted-psf.fits', '-o', 'planted.json')
+        code, out, err = run('qa', 'planted-frame.fits', '-i', 'planted.fits', '-p', 'planted-psf.fits', '-o', 'planted.json',
+                             '--bins', 'planted.csv')
         self.assertEqual(code, 0, err)
         with open('planted.json') as f:
             findings = json.load(f)['findings']
+        with open('planted.csv') as f:
+            rows = list(csv.DictReader(f))
+        self.assertEqual(len(rows), sum(finding['bins'] for finding in findings))
+        self.assertEqual(rows[0]['cause'], findings[0]['kind'])  # causes in the same order, the worst first
+        self.assertEqual({row['spectrum'] for row in rows if row['cause'] == 'trace_offset'}, {'2'})
         first = {}
         for finding in findings:
             first.setdefault(finding['kind'], finding)
