@@ -1,7 +1,9 @@
 #include "widgets/control/ExtractionController.h"
 
 #include "core/analysis/FileKind.h"
+#include "core/analysis/FrameQuality.h"
 #include "core/analysis/Scores.h"
+#include "core/analysis/SpotStrips.h"
 #include "core/analysis/TruthSpectra.h"
 #include "core/base/Error.h"
 #include "core/base/Timeline.h"
@@ -443,8 +445,8 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     if (needsModel) QTimer::singleShot(150, this, [this] { paintFrameModel(); });
 }
 
-/// A frame file brings no model image: it is painted from the frame's flux. That is the reconvolved flux (a file holds no other), so that lines are
-/// wider than in the data, as in gpu_specter's model images.
+/// A frame file brings no model image: it is painted from the deconvolved flux that solves R xflux = flux with the stored diagonals of R. Without a
+/// resolution there is the reconvolved flux alone, whose lines are wider than those of the data, as in gpu_specter's model images.
 void ExtractionController::paintFrameModel() {
     const OpenFrame open = document_.frame();
     if (!open || open.path.isEmpty() || !document_.image() || !document_.psf() || !document_.traces() || wholeModel_)
@@ -459,14 +461,18 @@ void ExtractionController::paintFrameModel() {
                                                  frame.wavelength[1] - frame.wavelength[0]};
              wanted.specmin = frame.specmin;
              wanted.nspec = static_cast<int>(frame.nspec());
+             wanted.psfTail = !frameSaysNoTail(frame);
              const Plan plan = makePlan(*psf, wanted, frame.header.number("HELIOCOR").value_or(1.0));
              if (plan.grid.nwave != static_cast<int>(frame.nwave()))
                  throw Error(open.path.toStdString() +
                              "[WAVELENGTH]: wavelengths are not evenly spaced, so no model image is painted");
+             const bool known = !frame.resolution.empty() || !frame.xflux.empty();
+             // With one thread: nobody asked for this, so it stays out of the way.
+             const Array2<double> xflux = known ? deconvolvedFlux(frame, 1) : Array2<double>();
              Array2<double> flux(frame.nspec(), static_cast<std::size_t>(plan.nsteps * plan.grid.nwavestep));
              for (std::size_t s = 0; s < frame.nspec(); ++s)
                  for (std::size_t j = 0; j < frame.nwave(); ++j) {
-                     const double photons = frame.flux(s, j) * plan.grid.step();
+                     const double photons = known ? xflux(s, j) : frame.flux(s, j) * plan.grid.step();
                      flux(s, j) = frame.ivar(s, j) > 0 && std::isfinite(photons) ? photons : 0.0;
                  }
              RunControl control;
@@ -486,8 +492,11 @@ void ExtractionController::paintFrameModel() {
                      wholeModel_ = true;
                  },
                  Qt::QueuedConnection);
-             return tr("model image painted from the reconvolved flux of %1: lines are wider than in the data")
-                 .arg(open.label);
+             return known
+                        ? tr("model image painted from the flux of %1, deconvolved").arg(open.label)
+                        : tr("model image painted from the flux of %1, which has no RESOLUTION to deconvolve it with: "
+                             "lines are wider than in the data, and leave rings")
+                              .arg(open.label);
          });
 }
 
