@@ -53,6 +53,7 @@ struct Arguments {
     std::string map;
     std::string tab;
     std::string trace;
+    std::string otherTrace;
     std::string report;
     double zoom = 0;
     bool dark = false;
@@ -84,6 +85,7 @@ void addOptions(CLI::App& cli, Arguments& a) {
         ->type_name("NAME");
     cli.add_option("--trace", a.trace, "trace to open in the Timing dock: Chrome trace JSON, or SQLite of nsys")
         ->type_name("FILE");
+    cli.add_option("--compare-trace", a.otherTrace, "trace to compare with it")->type_name("FILE");
     cli.add_option("--report", a.report, "write a report of the extracted frame's quality, and end")
         ->type_name("OUT.pdf");
     cli.add_option("--screenshot", a.screenshot, "write a picture of the window when all is done, and end")
@@ -270,6 +272,7 @@ int main(int argc, char** argv) {
         }
     }
     if (!arguments.trace.empty()) window.timing().open(QString::fromStdString(arguments.trace));
+    if (!arguments.otherTrace.empty()) window.timing().open(QString::fromStdString(arguments.otherTrace), true);
     if (!arguments.report.empty()) {
         reportWhenIdle(window, QString::fromStdString(arguments.report));
         return QApplication::exec();

@@ -4,6 +4,7 @@
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/image/CcdImage.h"
+#include "core/psf/Psf.h"
 #include "widgets/patch/MaskEditor.h"
 #include "widgets/patch/PatchSpots.h"
 #include "widgets/plot/Colours.h"
@@ -90,6 +91,7 @@ void PatchImages::setPatch(const PatchInput& input) {
         contrast_ = 1;
         fitted_ = true;
     }
+    makeEdges();
     makeCuts();
     makeImages();
     if (fitted_) showAll();
@@ -153,13 +155,45 @@ double PatchImages::value(Panel panel, int x, int y) const {
     return nan;
 }
 
+void PatchImages::makeEdges() {
+    coreEdges_.clear();
+    heldEdges_.clear();
+    if (!input_) return;
+    const Psf& psf = *input_.psf;
+    const Patch& patch = input_.detail->patch;
+    const int bundlesize = input_.plan->options.bundlesize;
+    const auto edges = [&](IndexRange spectra, int y) {
+        const auto column = [&](int s) { return psf.x(s, psf.wavelengthAt(s, y)); };
+        // Half-way to the next trace; at a bundle's edge as far as light to speak of reaches.
+        const auto side = [&](int s, int step) {
+            constexpr double reach = 5.0; // pixels
+            const int next = s + step;
+            const bool alone = next < 0 || next >= psf.nspec || next / bundlesize != s / bundlesize;
+            return alone ? column(s) + step * reach : 0.5 * (column(s) + column(next));
+        };
+        return std::pair(static_cast<float>(side(spectra.first, -1)), static_cast<float>(side(spectra.last - 1, +1)));
+    };
+    for (int y = input_.detail->window.y.first; y < input_.detail->window.y.last; ++y) {
+        coreEdges_.push_back(edges(patch.core, y));
+        heldEdges_.push_back(edges(patch.spectra, y));
+    }
+}
+
+bool PatchImages::holds(const std::vector<std::pair<float, float>>& edges, int x, int y) const {
+    const auto& [left, right] = edges[static_cast<std::size_t>(y - input_.detail->window.y.first)];
+    return static_cast<float>(x) >= left && static_cast<float>(x) <= right;
+}
+
 void PatchImages::makeCuts() {
     if (!input_ || input_.detail->window.empty()) return;
     std::vector<double> values;
     std::vector<double> noise;
     const PatchDetail& detail = *input_.detail;
+    // Of the fibers that are kept: a bright one beside them would hide them.
     for (std::size_t i = 0; i < detail.pixivar.size(); ++i) {
-        if (!(detail.pixivar.values()[i] > 0)) continue;
+        const int x = detail.window.x.first + static_cast<int>(i % detail.pixivar.columns());
+        const int y = detail.window.y.first + static_cast<int>(i / detail.pixivar.columns());
+        if (!(detail.pixivar.values()[i] > 0) || !holds(coreEdges_, x, y)) continue;
         values.push_back(detail.image.values()[i]);
         noise.push_back(1.0 / std::sqrt(detail.pixivar.values()[i]));
     }
@@ -213,6 +247,14 @@ void PatchImages::makeImages() {
                     constexpr double softness = 10.0;
                     const double t = (v - from) / (to - from);
                     v = from + (to - from) * std::asinh(softness * t) / std::asinh(softness);
+                }
+                // Beyond its fibers the patch has no model: what is there is no misfit.
+                if (signedValues && !holds(heldEdges_, x, y)) {
+                    const QRgb c = map.colour(v, from, to);
+                    constexpr int dim = 90;
+                    const auto faint = [](int value) { return (value + 3 * dim) / 4; };
+                    *line++ = qRgb(faint(qRed(c)), faint(qGreen(c)), faint(qBlue(c)));
+                    continue;
                 }
                 // A pixel that does not count has no pull: neutral, the hatching says why.
                 if (!std::isfinite(v) && panel == Panel::Pull)

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace patchlight::widgets {
@@ -104,7 +105,10 @@ protected:
 
 private:
     void makeImages();
+    void makeEdges();
     void makeCuts();
+    /// Whether a pixel is nearest to a fiber of these: left of what the patch holds there is the light of others.
+    [[nodiscard]] bool holds(const std::vector<std::pair<float, float>>& edges, int x, int y) const;
     void paintStroke(const QPointF& position);
     void paintOverlays(QPainter& painter, int index) const;
     [[nodiscard]] std::optional<int> panelAt(const QPointF& position) const;
@@ -124,6 +128,8 @@ private:
     MaskEditor* editor_;
     Stretch stretch_ = Stretch::Linear;
     std::vector<QImage> images_; ///< by panel, row 0 at the top of the CCD window
+    std::vector<std::pair<float, float>> coreEdges_,
+        heldEdges_; ///< by row of the window: columns between which core and all fibers of the patch lie
     double dataLow_ = 0;
     double dataHigh_ = 1;
     double residualHigh_ = 1;

@@ -24,13 +24,21 @@ Ticks makeTicks(const Interval& interval, int most) {
     if (!(span > 0) || !std::isfinite(span) || !std::isfinite(interval.low)) return out;
     most = std::max(most, 2);
     const double power = std::pow(10.0, std::floor(std::log10(span / most)));
+    const auto fill = [&](double step) {
+        out.step = step;
+        out.values.clear();
+        const auto first = static_cast<long long>(std::ceil(interval.low / step - 1e-9));
+        const auto last = static_cast<long long>(std::floor(interval.high / step + 1e-9));
+        for (long long i = first; i <= last; ++i) out.values.push_back(static_cast<double>(i) * step);
+    };
+    double finer = 0;
     for (const double factor : {1.0, 2.0, 5.0, 10.0, 20.0, 50.0}) {
-        out.step = factor * power;
+        fill(factor * power);
         if (span / out.step <= most) break;
+        finer = out.step;
     }
-    const auto first = static_cast<long long>(std::ceil(interval.low / out.step - 1e-9));
-    const auto last = static_cast<long long>(std::floor(interval.high / out.step + 1e-9));
-    for (long long i = first; i <= last; ++i) out.values.push_back(static_cast<double>(i) * out.step);
+    // One number alone says nothing about a scale.
+    if (out.values.size() < 2 && finer > 0) fill(finer);
     return out;
 }
 

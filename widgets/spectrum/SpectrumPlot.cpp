@@ -620,6 +620,8 @@ void SpectrumPlot::paintAxes(QPainter& painter, const Layout& layout, const Plot
     painter.rotate(-90);
     const bool numbers = lanes <= 1 || laneHeight > 3.5 * line;
     QString text = settings_.perBin ? tr("flux (electron / bin)") : tr("flux (electron / Å)");
+    if (metrics.horizontalAdvance(text) > layout.main.height())
+        text = settings_.perBin ? tr("flux (e/bin)") : tr("flux (e/Å)");
     if (!numbers)
         text = layout.main.height() < 20 * line ? tr("fiber")
                                                 : tr("fiber; each lane %1 to %2 %3")
