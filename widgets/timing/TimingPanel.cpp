@@ -262,14 +262,14 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
     upperLayout->setSpacing(2);
     upperLayout->addLayout(top);
     upperLayout->addWidget(timeline_, 1);
-    auto* splitter = new QSplitter(Qt::Vertical, this);
-    splitter->addWidget(upper);
-    splitter->addWidget(tabs_);
-    splitter->setStretchFactor(0, 3);
-    splitter->setStretchFactor(1, 2);
+    splitter_ = new QSplitter(Qt::Vertical, this);
+    splitter_->addWidget(upper);
+    splitter_->addWidget(tabs_);
+    splitter_->setStretchFactor(0, 3);
+    splitter_->setStretchFactor(1, 2);
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);
-    layout->addWidget(splitter);
+    layout->addWidget(splitter_);
 
     connect(timeline_, &TimelineView::rangeSelected, this, &TimingPanel::chooseRange);
     connect(timeline_, &TimelineView::windowChanged, this, &TimingPanel::refreshStatistics);
@@ -289,6 +289,13 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
 }
 
 TimingPanel::~TimingPanel() = default;
+
+void TimingPanel::resizeEvent(QResizeEvent* event) {
+    QWidget::resizeEvent(event);
+    // At the bottom of the window there is no height for one over the other.
+    const auto orientation = width() > 2 * height() ? Qt::Horizontal : Qt::Vertical;
+    if (splitter_->orientation() != orientation) splitter_->setOrientation(orientation);
+}
 
 void TimingPanel::addActions(ActionList& actions) {
     const QString menu = tr("Timing");

@@ -12,6 +12,7 @@
 class QComboBox;
 class QLabel;
 class QSortFilterProxyModel;
+class QSplitter;
 class QTabWidget;
 class QTableView;
 
@@ -98,6 +99,9 @@ Q_SIGNALS:
     void placeChosen(const patchlight::widgets::Cursor& cursor);
     void traceOpened();
 
+protected:
+    void resizeEvent(QResizeEvent* event) override;
+
 private:
     void takeLastRun();
     void askToOpen(bool asOther);
@@ -113,6 +117,7 @@ private:
     std::shared_ptr<const Trace> trace_;
     std::shared_ptr<const Trace> other_;
     std::vector<RangeCall> bars_;
+    QSplitter* splitter_ = nullptr;
     TimelineView* timeline_;
     QLabel* status_;
     QTabWidget* tabs_;
