@@ -232,6 +232,19 @@ private Q_SLOTS:
                 QVERIFY((colour.red() > colour.blue()) == (pull > 0));
             }
         QVERIFY(checked > 3);
+        // Light of the patch's fibers is held, that of the next fiber of the bundle is not: its pulls are dimmed.
+        const Patch& patch = d.patch;
+        const int middle = (d.window.y.first + d.window.y.last) / 2;
+        const auto column = [&](int s) {
+            return static_cast<int>(std::lround(input.psf->x(s, input.psf->wavelengthAt(s, middle))));
+        };
+        for (int s = patch.spectra.first; s < patch.spectra.last; ++s) QVERIFY(images->isHeld(column(s), middle));
+        QVERIFY(patch.spectra.last < 5); // there is a next one in the bundle
+        const int beside = std::min(column(patch.spectra.last), d.window.x.last - 1);
+        QVERIFY(beside > column(patch.spectra.last - 1));
+        QVERIFY(!images->isHeld(beside, middle));
+        const QColor dim = picture.pixelColor(images->toWidget(3, beside + 0.2, middle + 0.2).toPoint());
+        QVERIFY2(dim.red() < 140 && dim.green() < 140 && dim.blue() < 140, qPrintable(dim.name()));
         // Masked pixels keep their data to look at.
         QVERIFY(view.summary().contains(QStringLiteral("ok")));
     }

@@ -47,6 +47,8 @@ public:
     void setSelectedBin(int bin);
     [[nodiscard]] std::optional<QPoint> selectedPixel() const { return selectedPixel_; }
     [[nodiscard]] int selectedBin() const { return selectedBin_; }
+    /// Whether a pixel of the window is nearest to a fiber of the patch: beyond them is the light of others, which its model lacks.
+    [[nodiscard]] bool isHeld(int x, int y) const { return pixelIn(x, y) && holds(heldEdges_, x, y); }
 
     void setPainting(bool on);
     [[nodiscard]] bool painting() const { return painting_; }

@@ -462,9 +462,10 @@ void PatchInspector::updateSurfaces() {
             surface.high = images_->high(panel);
             for (int y = window.y.first; y < window.y.last; ++y)
                 for (int x = window.x.first; x < window.x.last; ++x) {
-                    const double v = images_->isMasked(x, y) && panel != PatchImages::Panel::Model
-                                         ? std::numeric_limits<double>::quiet_NaN()
-                                         : images_->value(panel, x, y);
+                    const bool left =
+                        (images_->isMasked(x, y) && panel != PatchImages::Panel::Model) ||
+                        (signedValues && !images_->isHeld(x, y)); // a wall of others' light would hide all else
+                    const double v = left ? std::numeric_limits<double>::quiet_NaN() : images_->value(panel, x, y);
                     surface.heights.push_back(static_cast<float>(v));
                     surface.colours.push_back((signedValues ? diverging : heat).colour(v, surface.low, surface.high));
                 }
