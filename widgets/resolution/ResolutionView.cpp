@@ -17,7 +17,6 @@
 #include <QGridLayout>
 #include <QLabel>
 #include <QSplitter>
-#include <QTimer>
 #include <QToolBar>
 #include <QVBoxLayout>
 
