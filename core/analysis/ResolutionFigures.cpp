@@ -162,17 +162,16 @@ CovarianceFigures covarianceFigures(const Array2<double>& icov, const Array2<dou
     const std::size_t n = icov.rows();
     if (n == 0) return out;
     SymmetricEigen eigen;
-    if (!eigen.compute(icov.data(), static_cast<int>(n)))
+    if (!eigen.computeValues(icov.data(), static_cast<int>(n)))
         throw Error(fmt::format("iCov of {} bins has no eigenvalues: it holds NaN, or LAPACK did not converge", n));
     out.eigenvalues = eigen.values();
     if (!(out.eigenvalues.front() > 0))
         throw Error(fmt::format("iCov of {} bins is not positive definite: its smallest eigenvalue is {:.3g}", n,
                                 out.eigenvalues.front()));
     out.condition = out.eigenvalues.back() / out.eigenvalues.front();
-    std::vector<double> inverse(n);
-    for (std::size_t k = 0; k < n; ++k) inverse[k] = 1.0 / out.eigenvalues[k];
     out.covariance = Array2<double>(n, n);
-    eigen.compose(inverse, out.covariance.values());
+    if (!invertPositive(icov.data(), static_cast<int>(n), out.covariance.values()))
+        throw Error(fmt::format("iCov of {} bins is not positive definite", n));
     out.correlation = correlationOf(out.covariance);
     if (resolution.rows() == n)
         out.fluxCorrelation =

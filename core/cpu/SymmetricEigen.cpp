@@ -11,6 +11,8 @@ void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const 
 void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha,
             const double* a, const int* lda, const double* b, const int* ldb, const double* beta, double* c,
             const int* ldc);
+void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 // OpenBLAS's own functions, where that is the library: weak, so that any LAPACK will do.
 [[gnu::weak]] int openblas_get_parallel();
 [[gnu::weak]] void openblas_set_num_threads(int count);
@@ -61,6 +63,45 @@ bool SymmetricEigen::compute(const double* a, int n) {
     int info = 0;
     const LapackGuard guard;
     dsyevd_("V", "L", &n, vectors_.data(), &n, values_.data(), work_.data(), &lwork, iwork_.data(), &liwork, &info);
+    return info == 0;
+}
+
+bool SymmetricEigen::computeValues(const double* a, int n) {
+    n_ = n;
+    const auto order = static_cast<std::size_t>(n);
+    for (std::size_t i = 0; i < order * order; ++i)
+        if (!std::isfinite(a[i])) return false;
+    vectors_.assign(a, a + order * order);
+    values_.resize(order);
+    // As the library asks for: its blocks are what makes it quick.
+    int lwork = -1;
+    int liwork = -1;
+    int info = 0;
+    double bestWork = 0;
+    int bestIwork = 0;
+    const LapackGuard guard;
+    dsyevd_("N", "L", &n, vectors_.data(), &n, values_.data(), &bestWork, &lwork, &bestIwork, &liwork, &info);
+    if (info != 0) return false;
+    lwork = static_cast<int>(bestWork);
+    liwork = bestIwork;
+    work_.resize(static_cast<std::size_t>(lwork));
+    iwork_.resize(static_cast<std::size_t>(liwork));
+    dsyevd_("N", "L", &n, vectors_.data(), &n, values_.data(), work_.data(), &lwork, iwork_.data(), &liwork, &info);
+    return info == 0;
+}
+
+bool invertPositive(const double* a, int n, std::vector<double>& out) {
+    const auto order = static_cast<std::size_t>(n);
+    out.assign(a, a + order * order);
+    int info = 0;
+    {
+        const LapackGuard guard;
+        dpotrf_("L", &n, out.data(), &n, &info);
+        if (info == 0) dpotri_("L", &n, out.data(), &n, &info);
+    }
+    // LAPACK's lower triangle, by columns, is the upper one by rows.
+    for (std::size_t i = 0; i < order; ++i)
+        for (std::size_t j = 0; j < i; ++j) out[i * order + j] = out[j * order + i];
     return info == 0;
 }
 
