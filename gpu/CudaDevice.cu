@@ -24,7 +24,23 @@ void check(cudaError_t error, const std::string& what) {
     throw Error("CUDA: " + what + ": " + text(error));
 }
 
-template <class Kernel> __global__ void runTeam(const Kernel kernel) {
+/// For the compiler: members of a block at most, and blocks that a multiprocessor must have registers for.
+template <class Kernel> struct Bounds {
+    static constexpr int members = 256;
+    static constexpr int blocks = 3;
+};
+template <int W> struct Bounds<EliminateKernel<W>> {
+    static constexpr int members = mostMembers;
+    static constexpr int blocks = 1;
+};
+template <> struct Bounds<DenseKernel> : Bounds<EliminateKernel<0>> {};
+template <> struct Bounds<DenseRootsKernel> {
+    static constexpr int members = DenseRootsKernel::mostThreads;
+    static constexpr int blocks = 2;
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(Bounds<Kernel>::members, Bounds<Kernel>::blocks) runTeam(const Kernel kernel) {
     extern __shared__ double shared[];
     DeviceTeam team(shared);
     kernel(team, static_cast<int>(blockIdx.x));

@@ -427,9 +427,9 @@ private:
     [[nodiscard]] bool fits(const BatchView& v) const {
         const EliminateKernel<widestBand> widest{v};
         const DeviceLimits limits = device_.limits();
-        return widest.threads() <= limits.threads && fitsShared(widest) && fitsShared(SpotsKernel{v, 1}) &&
-               fitsShared(FinishKernel{v}) && fitsShared(sumsKernel(v, limits)) && fitsShared(BinsKernel{v}) &&
-               fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
+        return widest.threads() <= std::min(mostMembers, limits.threads) && fitsShared(widest) &&
+               fitsShared(SpotsKernel{v, 1}) && fitsShared(FinishKernel{v}) && fitsShared(sumsKernel(v, limits)) &&
+               fitsShared(BinsKernel{v}) && fitsShared(DenseKernel{v}) && fitsShared(WideDenseRootsKernel{v});
     }
     template <class Kernel> [[nodiscard]] bool fitsShared(const Kernel& kernel) const {
         return kernel.sharedDoubles() * sizeof(double) <= device_.limits().sharedBytes;
@@ -533,7 +533,10 @@ private:
         }
         launch(FinishKernel{v});
         launch(DenseKernel{v});
-        launch(DenseRootsKernel{v});
+        if (v.denseShared)
+            launch(DenseRootsKernel{v});
+        else
+            launch(WideDenseRootsKernel{v});
         launch(FinishKernel{v, true});
         launch(PixelsKernel{v});
         launch(BinsKernel{v});

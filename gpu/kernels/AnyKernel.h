@@ -18,8 +18,8 @@ namespace patchlight::gpu {
 
 /// A kernel that works in teams (blocks): blocks(), threads(), sharedDoubles() and a body for each block.
 using TeamKernel = std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, ResidualKernel, DenseKernel,
-                                DenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel, ModelKernel, ArithmeticKernel,
-                                CopyKernel, StepKernel>;
+                                DenseRootsKernel, WideDenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel,
+                                ModelKernel, ArithmeticKernel, CopyKernel, StepKernel>;
 /// A kernel that works in groups of lanes, each with a piece of work memory: groups() and a body for each.
 using GroupKernel = std::variant<RootsKernel<12>>;
 

@@ -163,7 +163,7 @@ struct DenseKernel {
 
     [[nodiscard]] int blocks() const { return 2 * b.patches; }
     /// A member for each column.
-    [[nodiscard]] int threads() const { return smaller(1024, (DenseLayout::width(b.maxWave) + 31) / 32 * 32); }
+    [[nodiscard]] int threads() const { return smaller(mostMembers, (DenseLayout::width(b.maxWave) + 31) / 32 * 32); }
     [[nodiscard]] std::size_t itemBytes() const { return 0; }
     [[nodiscard]] std::size_t sharedDoubles() const {
         return static_cast<std::size_t>(DenseLayout::corner) +
@@ -292,15 +292,17 @@ private:
 
 /// S = F + G - D of a spectrum, xflux = S^-1 (yF + yG - y), and where the spectrum is still open Q = S^(1/2), by way of a tridiagonal matrix
 /// (docs/method.md, "The fast path": full blocks). A block a spectrum; a column is shared by `groups` members.
-struct DenseRootsKernel {
+/// @tparam Shared the matrices lie in shared memory; else in the slot, where registers for wider addresses are needed
+template <bool Shared> struct RootsOfBlocks {
     static constexpr const char* name = "gpu full roots";
     BatchView b;
 
     [[nodiscard]] int blocks() const { return b.patches * b.maxSpec; }
-    [[nodiscard]] int threads() const { return smaller(1024, DenseLayout::groups * wholeWarps(b.maxWave)); }
+    static constexpr int mostThreads = 384; ///< a group's members and 96 columns; what is more takes its turn
+    [[nodiscard]] int threads() const { return smaller(mostThreads, DenseLayout::groups * wholeWarps(b.maxWave)); }
     [[nodiscard]] std::size_t itemBytes() const { return 0; }
     [[nodiscard]] std::size_t sharedDoubles() const {
-        return DenseLayout::vectors(b.maxWave) + (b.denseShared ? DenseLayout::matrices(b.maxWave) : std::size_t{0});
+        return DenseLayout::vectors(b.maxWave) + (Shared ? DenseLayout::matrices(b.maxWave) : std::size_t{0});
     }
 
     template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int index) const {
@@ -310,7 +312,7 @@ struct DenseRootsKernel {
         const int slot = b.states[patch].slot;
         if (slot < 0 || s >= task.nspec) return;
         const DenseBlocks blocks(b, slot, task.nspec, task.nwave);
-        if (b.denseShared)
+        if constexpr (Shared)
             solve(team, patch, s, blocks, team.shared() + DenseLayout::vectors(b.maxWave));
         else
             solve(team, patch, s, blocks,
@@ -661,5 +663,8 @@ private:
         }
     }
 };
+
+using DenseRootsKernel = RootsOfBlocks<true>;
+using WideDenseRootsKernel = RootsOfBlocks<false>;
 
 } // namespace patchlight::gpu

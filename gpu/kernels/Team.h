@@ -21,6 +21,9 @@
 
 namespace patchlight::gpu {
 
+/// Members of a team at most: with more, the registers of a multiprocessor would not do for the largest kernels.
+inline constexpr int mostMembers = 512;
+
 template <class T> PATCHLIGHT_HOST_DEVICE constexpr T smaller(T a, T b) { return b < a ? b : a; }
 template <class T> PATCHLIGHT_HOST_DEVICE constexpr T larger(T a, T b) { return a < b ? b : a; }
 /// The larger of two; NaN where either is.

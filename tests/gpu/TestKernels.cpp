@@ -1,7 +1,7 @@
 #include "core/engine/Engine.h"
 #include "core/psf/GaussHermite.h"
 #include "gpu/DeviceBackend.h"
-#include "gpu/kernels/BatchView.h"
+#include "gpu/kernels/AnyKernel.h"
 #include "tests/gpu/Devices.h"
 #include "tests/support/NaiveExtraction.h"
 #include "tests/support/SmallExposure.h"
@@ -185,6 +185,20 @@ class TestKernels : public QObject {
     Q_OBJECT
 
 private slots:
+    /// No patch is so wide that a block would have more members than a launch may have.
+    void blocksAreNotTooLarge() {
+        BatchView v;
+        for (v.maxWave = 1; v.maxWave < 2000; ++v.maxWave) {
+            QVERIFY(gpu::DenseKernel{v}.threads() <= gpu::mostMembers && gpu::DenseKernel{v}.threads() % 32 == 0);
+            QVERIFY(gpu::DenseRootsKernel{v}.threads() <= gpu::DenseRootsKernel::mostThreads);
+            QVERIFY(gpu::DenseRootsKernel{v}.threads() % 32 == 0);
+        }
+        QVERIFY(gpu::SpotsKernel{v}.threads() <= gpu::mostMembers &&
+                gpu::PixelsKernel{v}.threads() <= gpu::mostMembers);
+        QVERIFY(gpu::GatherKernel{v}.threads() <= gpu::mostMembers &&
+                gpu::FinishKernel{v}.threads() <= gpu::mostMembers);
+    }
+
     void spotsAreThePsfs_data() {
         QTest::addColumn<QString>("device");
         QTest::addColumn<QString>("psf");
