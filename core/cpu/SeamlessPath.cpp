@@ -20,15 +20,16 @@ std::uint32_t bit(PatchStatus status) { return static_cast<std::uint32_t>(status
 
 /// Bins of a chunk: few enough that spots stay small, many enough that those of its margins do not count.
 constexpr int chunkBins = 400;
+/// Spots that a thread keeps at most, in doubles: 128 MiB, what a bundle of DESI's r camera needs.
+constexpr std::size_t mostSpotValues = std::size_t{1} << 24;
 /// A bin's neighbourhood, for checks: what is further away changes its row of Q by less than 1e-6 of the change there.
 constexpr int neighbourhood = 20;
 /// Bins of context on both sides of a segment, of a patch whose Q is computed anew, and where it must not be felt at all.
 constexpr int usualContext = 40; ///< 60 where bins are narrow, and condition numbers higher
 constexpr int wideContext = 56;
 constexpr int tightContext = 100;
-/// Bands of the first rung, the first of them that holds a spectrum's own block and ndiag diagonals, and of the second.
+/// Bands of the first rung: the first of them that holds a spectrum's own block and ndiag diagonals.
 constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {16, 40, 46}, {20, 48, 54}}};
-constexpr SeamlessSolver::Bands widestBands{20, 48, 54};
 /// Errors of Q's diagonals over those of Q, where elements beyond the narrow band are at fault: what is far from the diagonal hardly changes what
 /// is near (docs/method.md has what was measured).
 constexpr double nearDiagonal(int narrow) { return narrow < 16 ? 0.1 : narrow < 20 ? 0.02 : 0.01; }
@@ -62,8 +63,14 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         solveExactly(input, output, exact, tile);
         return;
     }
+    std::size_t held = 0;
     for (std::size_t c = 0; c < chunkCount_; ++c) {
         Chunk& chunk = *chunks_[c];
+        chunk.kept = held + chunk.spots.valueCount() <= mostSpotValues;
+        if (chunk.kept)
+            held += chunk.spots.valueCount();
+        else
+            shareMemory(chunk);
         // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
         chunk.spots.startEvaluation();
         chunk.sums.start(chunk.spots);
@@ -105,7 +112,8 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         decorrelate(input, bounds, output, waiting);
     }
     solveWithAllNeighbours(input, output, exact, tile, waiting);
-    if (!waiting.empty()) decorrelateAnew(input, bounds, output, waiting);
+    if (!waiting.empty()) decorrelateWider(input, bounds, output, waiting);
+    if (!waiting.empty()) decorrelateAnew(input, output, waiting);
     {
         const NamedRange range(input.timeline, "quality", tags);
         measure(input, output);
@@ -115,6 +123,12 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         for (int step = 0; step < plan.nsteps; ++step)
             output.reports[size(sub) * size(plan.nsteps) + size(step)] =
                 reports_[size(sub - subbundles.first) * size(plan.nsteps) + size(step)];
+}
+
+/// Makes room for the spots of a chunk that is not kept, by those of another.
+void SeamlessPath::shareMemory(Chunk& chunk) {
+    if (shared_ != nullptr && shared_ != &chunk && !shared_->kept) chunk.spots.takeMemory(shared_->spots);
+    shared_ = &chunk;
 }
 
 const SeamlessPath::Chunk& SeamlessPath::chunkOf(int bin) const { return *chunks_[size(bin / chunkBins)]; }
@@ -362,31 +376,42 @@ void SeamlessPath::deconvolve(const ErrorBounds& bounds) {
 
 template <class Access>
 void SeamlessPath::writeBins(const FrameInput& input, const FrameOutput& output, int spectrum, IndexRange bins,
-                             const Access& access) const {
+                             const Access& access) {
     const Plan& plan = *input.plan;
     if (!wanted(plan, spectrum)) return;
     ExtractedFrame& frame = *output.frame;
     const int ndiag = plan.ndiag;
     const std::size_t row = size(spectrum - plan.specmin);
+    // 1 / row sum of Q, 0 for bins without light, of the bins and those that R couples them with.
+    const int first = bins.first - ndiag;
+    normal_.assign(size(bins.count() + 2 * ndiag), 0.0);
+    for (int bin = std::max(0, first); bin < std::min(bundle_.bins.last, bins.last + ndiag); ++bin) {
+        const double sum = lit(spectrum, bin) ? access.rowSum(bin) : 0.0;
+        if (sum != 0.0) normal_[size(bin - first)] = 1.0 / sum;
+    }
+    const bool deconvolved = plan.options.modelFlux == ModelFlux::Deconvolved;
     for (int bin = bins.first; bin < bins.last; ++bin) {
-        const bool light = lit(spectrum, bin);
-        const double sum = light ? access.rowSum(bin) : 0.0;
-        const double flux = sum != 0.0 ? access.qTimesX(bin) / sum : 0.0;
+        const double normal = normal_[size(bin - first)];
+        const double flux = normal != 0.0 ? access.qTimesX(bin) * normal : 0.0;
         if (output.modelFlux != nullptr)
-            (*output.modelFlux)(row, size(bin - plan.grid.pad)) =
-                plan.options.modelFlux == ModelFlux::Deconvolved ? (light ? xflux_[flat(spectrum, bin)] : 0.0) : flux;
+            (*output.modelFlux)(row, size(bin - plan.grid.pad)) = !deconvolved         ? flux
+                                                                  : lit(spectrum, bin) ? xflux_[flat(spectrum, bin)]
+                                                                                       : 0.0;
         if (!bundle_.keepBins.contains(bin)) continue;
-        const std::size_t column = size(bin - plan.grid.pad);
-        frame.flux(row, column) = flux;
-        frame.ivar(row, column) = sum * sum;
-        for (int k = 0; k <= 2 * ndiag; ++k) {
-            const int other = bin - ndiag + k; // R[other, bin]
-            double value = 0.0;
-            if (light && bundle_.bins.contains(other) && lit(spectrum, other)) {
-                const double otherSum = access.rowSum(other);
-                if (otherSum != 0.0) value = access.element(std::min(other, bin), std::abs(other - bin)) / otherSum;
-            }
-            frame.resolution(row, size(k), column) = value;
+        const double sum = normal != 0.0 ? access.rowSum(bin) : 0.0;
+        frame.flux(row, size(bin - plan.grid.pad)) = flux;
+        frame.ivar(row, size(bin - plan.grid.pad)) = sum * sum;
+    }
+    const IndexRange kept{std::max(bins.first, bundle_.keepBins.first), std::min(bins.last, bundle_.keepBins.last)};
+    if (kept.empty()) return;
+    for (int k = 0; k <= 2 * ndiag; ++k) {
+        const int offset = k - ndiag; // R[bin + offset, bin]
+        double* to = &frame.resolution(row, size(k), size(kept.first - plan.grid.pad));
+        for (int bin = kept.first; bin < kept.last; ++bin) {
+            const double normal = normal_[size(bin + offset - first)];
+            *to++ = normal != 0.0 && normal_[size(bin - first)] != 0.0
+                        ? access.element(bin + std::min(offset, 0), std::abs(offset)) * normal
+                        : 0.0;
         }
     }
 }
@@ -508,8 +533,8 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
     const auto seam = [&](std::size_t segment, int s, std::size_t which) -> double& {
         return seams_[(segment * size(nspec) + size(s)) * seamValues + which];
     };
-    std::vector<Check> checks(size(nspec) * size(plan.nsteps));
-    std::vector<char> kept(checks.size(), 0);
+    checks_.assign(size(nspec) * size(plan.nsteps), {});
+    std::vector<char> kept(checks_.size(), 0);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
         SeamlessSolver& solver = *groups_[g];
         const std::span<const Segment> segments = segmentsOf(g);
@@ -532,7 +557,7 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
                     const Check check = examine(solver, segment, segmentBins_, static_cast<int>(lane), spectrum, bins);
                     const std::uint32_t reasons = judge(check, bounds);
                     const std::size_t at = size(s) * size(plan.nsteps) + size(patchStep);
-                    checks[at] = check;
+                    checks_[at] = check;
                     if (reasons == 0) {
                         kept[at] = 1;
                         note(plan, spectrum, patchStep, check, 0);
@@ -548,10 +573,9 @@ void SeamlessPath::decorrelate(const FrameInput& input, const ErrorBounds& bound
     for (int s = 0; s < nspec; ++s)
         for (int patchStep = 0; patchStep < plan.nsteps; ++patchStep) {
             const std::size_t at = size(s) * size(plan.nsteps) + size(patchStep);
-            const double before = s > 0 ? checks[at - size(plan.nsteps)].contraction : 0.0;
-            const double after = s + 1 < nspec ? checks[at + size(plan.nsteps)].contraction : 0.0;
-            if (kept[at] != 0 && isTainted(checks[at], std::max(before, after), bounds))
-                waiting.push_back({bundle_.spectra.first + s, patchStep, bit(PatchStatus::Leaking), false, false});
+            const int spectrum = bundle_.spectra.first + s;
+            if (kept[at] != 0 && isTainted(plan, spectrum, patchStep, checks_[at], bounds))
+                waiting.push_back({spectrum, patchStep, bit(PatchStatus::Leaking), false, false});
         }
     // Neighbouring segments must agree where they meet: then both have context enough.
     for (std::size_t segment = 0; segment + 1 < segments_.size(); ++segment) {
@@ -591,8 +615,14 @@ std::uint32_t SeamlessPath::judge(const Check& check, const ErrorBounds& bounds)
 
 /// A neighbour t is eliminated by the narrow part of F_t. With C what lies beyond, that leaves out E^T F_t^-1 C F_t^-1 E, at most |C|/lmin times what it takes
 /// from S, E^T F_t^-1 E; and where F_t^-1 is as large as 1/lmin, for the vectors that change sign from bin to bin, that is no more than what falls off slowly.
-bool SeamlessPath::isTainted(const Check& check, double neighbours, const ErrorBounds& bounds) {
-    const double error = check.taken * neighbours;
+bool SeamlessPath::isTainted(const Plan& plan, int spectrum, int step, const Check& check,
+                             const ErrorBounds& bounds) const {
+    double contraction = 0.0;
+    for (const int other : {spectrum - 1, spectrum + 1})
+        if (bundle_.spectra.contains(other))
+            contraction = std::max(
+                contraction, checks_[size(other - bundle_.spectra.first) * size(plan.nsteps) + size(step)].contraction);
+    const double error = check.taken * contraction;
     return !(error <= 0.25 * bounds.resolution && error * check.sensitivity <= 0.25 * bounds.flux);
 }
 
@@ -640,13 +670,87 @@ void SeamlessPath::solveWithAllNeighbours(const FrameInput& input, const FrameOu
         }
 }
 
-/// Q of the spectra and patches that wait, with wider bands and more context, and with full blocks where that does not do either. xflux is there already.
-void SeamlessPath::decorrelateAnew(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
-                                   std::vector<Waiting>& waiting) {
+/// The second rung, for the spectra and patches that wait: Q of the same S, from factors with a wider band and with more context. Takes those for which that
+/// does off the list.
+void SeamlessPath::decorrelateWider(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
+                                    std::vector<Waiting>& waiting) {
+    const Plan& plan = *input.plan;
+    const NamedRange range(input.timeline, "wide band");
+    const std::size_t lanes = size(SeamlessSolver::lanes());
+    const int context = anewContext(waiting);
+    const int n = plan.grid.nwavestep + 2 * context;
+    const SeamlessSolver::Bands bands{SeamlessSolver::narrowBands[2], bands_.wide, bands_.tail};
+    if (!wide_) wide_ = std::make_unique<SeamlessSolver>();
+    wide_->shape(1, n, reach_, plan.ndiag, bands, 1);
+    std::vector<Waiting> left;
+    for (std::size_t begin = 0; begin < waiting.size(); begin += lanes) {
+        const std::size_t count = std::min(lanes, waiting.size() - begin);
+        std::fill_n(wide_->schur(0, 0), size(n) * size(bands.wide + 1) * lanes, 0.0);
+        for (double* values : {wide_->own(0, 0), wide_->leak(0, 0), wide_->x(0, 0)})
+            std::fill_n(values, size(n) * lanes, 0.0);
+        std::vector<Segment> segments;
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const Waiting& one = waiting[begin + std::min(lane, count - 1)];
+            const int first = plan.grid.pad + one.step * plan.grid.nwavestep;
+            segments.push_back(
+                {{first, first + plan.grid.nwavestep}, first - context, {one.spectrum, one.spectrum + 1}});
+            copySchur(one.spectrum, first - context, n, lane);
+        }
+        wide_->root(0);
+        for (std::size_t lane = 0; lane < count; ++lane) {
+            Waiting& one = waiting[begin + lane];
+            const Check check =
+                examine(*wide_, segments[lane], n, static_cast<int>(lane), one.spectrum, segments[lane].core);
+            std::uint32_t reasons = judge(check, bounds);
+            if (isTainted(plan, one.spectrum, one.step, check, bounds)) reasons |= bit(PatchStatus::Leaking);
+            one.reasons |= reasons;
+            if (reasons != 0) {
+                left.push_back(one);
+                continue;
+            }
+            note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::WideBand));
+            writeBins(input, output, one.spectrum, segments[lane].core,
+                      LaneAccess{wide_.get(), segments[lane].first, lane});
+        }
+    }
+    waiting = std::move(left);
+}
+
+/// Context of the rungs after the first.
+int SeamlessPath::anewContext(const std::vector<Waiting>& waiting) const {
+    const bool seams = std::any_of(waiting.begin(), waiting.end(), [](const Waiting& one) { return one.seam; });
+    return std::max(seams ? tightContext : wideContext, context_);
+}
+
+/// S, xflux and leak of a spectrum's bins from `first` on, into a lane of wide_. Each row is taken from the segment that the bin's xflux is from.
+void SeamlessPath::copySchur(int spectrum, int first, int n, std::size_t lane) {
+    const std::size_t lanes = size(SeamlessSolver::lanes());
+    const int s = spectrum - bundle_.spectra.first;
+    const int end = std::min(bundle_.bins.last, first + n);
+    double largest = 0.0;
+    for (int bin = std::max(0, first); bin < end; ++bin) {
+        const std::size_t home = owner(bin);
+        const SeamlessSolver& from = *groups_[home / lanes];
+        const int i = bin - segments_[home].first;
+        const std::size_t theirs = home % lanes;
+        const double* row = from.schur(s, i) + theirs;
+        double* to = wide_->schur(0, bin - first) + lane;
+        for (int d = 0; d <= bands_.wide && bin + d < end; ++d) to[size(d) * lanes] = row[size(d) * lanes];
+        largest = std::max(largest, row[0]);
+        wide_->leak(0, bin - first)[lane] = from.leak(s, i, static_cast<int>(theirs));
+        wide_->own(0, bin - first)[lane] = row[0] + from.taken(s, i, static_cast<int>(theirs));
+        wide_->x(0, bin - first)[lane] = xflux_[flat(spectrum, bin)];
+    }
+    for (int i = 0; i < n; ++i)
+        if (!bundle_.bins.contains(first + i))
+            wide_->schur(0, i)[lane] = wide_->own(0, i)[lane] = largest > 0.0 ? largest : 1.0;
+}
+
+/// The third rung: Q from elimination anew with full blocks. xflux is there already.
+void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& output, std::vector<Waiting>& waiting) {
     const Plan& plan = *input.plan;
     const std::size_t lanes = size(SeamlessSolver::lanes());
-    const bool seams = std::any_of(waiting.begin(), waiting.end(), [](const Waiting& one) { return one.seam; });
-    const int context = std::max(seams ? tightContext : wideContext, context_);
+    const int context = anewContext(waiting);
     const int n = plan.grid.nwavestep + 2 * context;
     std::vector<Run> runs = makeRuns(plan, waiting, context);
     const auto byLanes = [&](const auto& solve) {
@@ -657,56 +761,6 @@ void SeamlessPath::decorrelateAnew(const FrameInput& input, const ErrorBounds& b
             solve(part, std::span<const Segment>(segments), part.back().segment.spectra.count());
         }
     };
-    {
-        const NamedRange range(input.timeline, "wide band");
-        if (!wide_) wide_ = std::make_unique<SeamlessSolver>();
-        byLanes([&](std::span<Run> part, std::span<const Segment> segments, int nspec) {
-            wide_->shape(nspec, n, reach_, plan.ndiag, widestBands, widestBands.narrow + 1);
-            gather(*wide_, segments, nspec, n);
-            for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(*wide_, segments[lane], n, lane);
-            // S is wanted of spectra between the ends, but for the bundle's own.
-            int first = nspec - 1;
-            int last = 0;
-            for (const Run& run : part) {
-                first = std::min(first, run.spectra.front().spectrum - run.segment.spectra.first);
-                last = std::max(last, run.spectra.back().spectrum - run.segment.spectra.first);
-            }
-            (void)wide_->eliminate(first, last);
-            std::vector<Check> checks(size(nspec) * lanes);
-            std::vector<const Waiting*> kept(checks.size(), nullptr);
-            forAsked(part, nspec, [&](int s, std::span<const Waiting* const> asked) {
-                fillXflux(*wide_, s, segments, asked, n);
-                wide_->root(s);
-                for (std::size_t lane = 0; lane < part.size(); ++lane) {
-                    if (asked[lane] == nullptr) continue;
-                    const Waiting& one = *asked[lane];
-                    const Check check =
-                        examine(*wide_, segments[lane], n, static_cast<int>(lane), one.spectrum, segments[lane].core);
-                    const std::uint32_t reasons = judge(check, bounds);
-                    checks[size(s) * lanes + lane] = check;
-                    if (reasons != 0) {
-                        part[lane].left.push_back({one.spectrum, one.step, one.reasons | reasons, one.seam, false});
-                        continue;
-                    }
-                    kept[size(s) * lanes + lane] = &one;
-                    note(plan, one.spectrum, one.step, check, one.reasons | bit(PatchStatus::WideBand));
-                    writeBins(input, output, one.spectrum, segments[lane].core,
-                              LaneAccess{wide_.get(), segments[lane].first, lane});
-                }
-            });
-            for (int s = 0; s < nspec; ++s)
-                for (std::size_t lane = 0; lane < part.size(); ++lane) {
-                    const std::size_t at = size(s) * lanes + lane;
-                    if (kept[at] == nullptr) continue;
-                    const double before = s > 0 ? checks[at - lanes].contraction : 0.0;
-                    const double after = s + 1 < nspec ? checks[at + lanes].contraction : 0.0;
-                    if (isTainted(checks[at], std::max(before, after), bounds)) part[lane].left.push_back(*kept[at]);
-                }
-        });
-    }
-    std::erase_if(runs, [](const Run& run) { return run.left.empty(); });
-    if (runs.empty()) return;
-    for (Run& run : runs) run.spectra = std::move(run.left);
     const NamedRange range(input.timeline, "full blocks");
     if (!dense_) dense_ = std::make_unique<LaneSolver>();
     byLanes([&](std::span<Run> part, std::span<const Segment> segments, int nspec) {
@@ -860,12 +914,18 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
     ExtractedFrame& frame = *output.frame;
     const int nspec = bundle_.spectra.count();
     const int slots = chunks_.front()->spots.slotCount();
+    const int slotMask = slots - 1; // a power of two: dividing by it takes longer than the rest
     struct alignas(64) Sums {
         double value[2 * SpotRows::manySlots] = {};
     };
     std::vector<Sums> sums(size(nspec));
-    for (std::size_t c = 0; c < chunkCount_; ++c) {
-        const Chunk& chunk = *chunks_[c];
+    for (std::size_t c = chunkCount_; c-- > 0;) { // the last is in memory still
+        Chunk& chunk = *chunks_[c];
+        if (!chunk.kept && shared_ != &chunk) {
+            const NamedRange range(input.timeline, "spots", {plan.subbundles[size(bundle_.subbundle)].bundle, 0, 0});
+            shareMemory(chunk);
+            chunk.spots.evaluate(input.psf, plan.grid, plan.options.psfTail);
+        }
         const SpotRows& spots = chunk.spots;
         const IndexRange rows = spots.rows();
         const int width = spots.width();
@@ -905,7 +965,7 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
                 const IndexRange active = spots.active(s, row);
                 if (active.empty()) continue;
                 alignas(64) double flux[SpotRows::manySlots] = {};
-                for (int bin = active.first; bin < active.last; ++bin) flux[bin % slots] = xflux_[flat(s, bin)];
+                for (int bin = active.first; bin < active.last; ++bin) flux[bin & slotMask] = xflux_[flat(s, bin)];
                 spots.addModelRow(s, row, flux, model_.data() + (spots.columnOrigin(s, row) - left));
             }
             const int first = std::max(0, left);
@@ -923,11 +983,13 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
                 const int at = spots.columnOrigin(s, row) - left;
                 spots.addChi2Row(s, row, chi2_.data() + at, counted_.data() + at, sum);
                 for (int bin = active.first; bin < active.last; ++bin) {
-                    if (row != std::min(spots.cornerY(s, bin) + spots.stampY(), rows.last) - 1) continue;
-                    const double below = sum[slots + bin % slots];
+                    if (row + 1 < std::min(spots.cornerY(s, bin) + spots.stampY(), rows.last)) break;
+                    // The bin's last row.
+                    double& above = sum[bin & slotMask];
+                    double& below = sum[slots + (bin & slotMask)];
                     if (below > 0.0 && chunk.bins.contains(bin) && bundle_.keepBins.contains(bin))
-                        frame.chi2pix(size(s - plan.specmin), size(bin - plan.grid.pad)) = sum[bin % slots] / below;
-                    sum[bin % slots] = sum[slots + bin % slots] = 0.0;
+                        frame.chi2pix(size(s - plan.specmin), size(bin - plan.grid.pad)) = above / below;
+                    above = below = 0.0;
                 }
             }
         }

@@ -21,7 +21,7 @@ namespace patchlight {
 ///  2. segments of all wavelengths side by side in vector lanes: elimination of spectra (SeamlessSolver);
 ///  3. deconvolved flux of the whole bundle, refined until the residual of the normal equations is as small as is promised;
 ///  4. Q of each spectrum and segment, checked for each spectrum and patch (of which the bundle is now only seen to consist);
-///  5. where that check fails: Q of that spectrum and patch anew, with wider bands and more context, or with full blocks;
+///  5. where that check fails: Q of that spectrum and patch anew, with a wider band and more context, or with full blocks;
 ///  6. quality, chunk by chunk.
 class SeamlessPath {
 public:
@@ -36,6 +36,8 @@ private:
         IndexRange bins;
         SpotRows spots;
         PairSums sums;
+        bool kept =
+            false; ///< its spots stay in memory until their quality is measured; else they are evaluated once more
     };
     /// Wavelengths that are solved in one lane.
     struct Segment {
@@ -70,7 +72,6 @@ private:
     struct Run {
         Segment segment;
         std::vector<Waiting> spectra;
-        std::vector<Waiting> left; ///< those of them for the next rung
     };
 
     [[nodiscard]] bool locate(const FrameInput& input, int slotCount);
@@ -84,9 +85,12 @@ private:
                      std::vector<Waiting>& waiting);
     void solveWithAllNeighbours(const FrameInput& input, const FrameOutput& output, PatchSolver& exact, SpotTile& tile,
                                 std::vector<Waiting>& waiting);
-    void decorrelateAnew(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
-                         std::vector<Waiting>& waiting);
+    void decorrelateAnew(const FrameInput& input, const FrameOutput& output, std::vector<Waiting>& waiting);
     [[nodiscard]] std::vector<Run> makeRuns(const Plan& plan, std::vector<Waiting>& waiting, int context) const;
+    void decorrelateWider(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
+                          std::vector<Waiting>& waiting);
+    [[nodiscard]] int anewContext(const std::vector<Waiting>& waiting) const;
+    void copySchur(int spectrum, int first, int n, std::size_t lane);
     template <class Body> static void forAsked(std::span<const Run> part, int nspec, const Body& body);
     template <class Solver>
     void fillXflux(Solver& solver, int s, std::span<const Segment> segments, std::span<const Waiting* const> asked,
@@ -102,14 +106,15 @@ private:
     [[nodiscard]] static std::uint32_t judge(const Check& check, const ErrorBounds& bounds);
     /// True where second neighbours matter.
     /// True where what a neighbour's blocks lie beyond their narrow band may not be left out of its elimination.
-    [[nodiscard]] static bool isTainted(const Check& check, double neighbours, const ErrorBounds& bounds);
+    [[nodiscard]] bool isTainted(const Plan& plan, int spectrum, int step, const Check& check,
+                                 const ErrorBounds& bounds) const;
     [[nodiscard]] static bool isFar(const Check& check, const ErrorBounds& bounds);
     void note(const Plan& plan, int spectrum, int step, const Check& check, std::uint32_t status);
     [[nodiscard]] PatchReport& reportOf(const Plan& plan, int spectrum, int step);
     /// Flux, ivar and resolution of some bins, from accessors of Q by bin.
     template <class Access>
     void writeBins(const FrameInput& input, const FrameOutput& output, int spectrum, IndexRange bins,
-                   const Access& access) const;
+                   const Access& access);
 
     [[nodiscard]] std::size_t flat(int spectrum, int bin) const {
         return static_cast<std::size_t>(spectrum - bundle_.spectra.first) *
@@ -120,6 +125,7 @@ private:
     [[nodiscard]] bool lit(int spectrum, int bin) const {
         return fluxweight_[flat(spectrum, bin)] != 0.0 && failed_[flat(spectrum, bin)] == 0;
     }
+    void shareMemory(Chunk& chunk);
     [[nodiscard]] const Chunk& chunkOf(int bin) const;
     /// The segment that a bin's xflux is taken from.
     [[nodiscard]] std::size_t owner(int bin) const;
@@ -127,7 +133,8 @@ private:
     Patch bundle_;
     std::vector<std::unique_ptr<Chunk>> chunks_; ///< those of the largest bundle so far
     std::size_t chunkCount_ = 0;
-    int reach_ = 0; ///< largest distance in bins at which spots of neighbouring spectra share a row
+    Chunk* shared_ = nullptr; ///< of those that are not kept, the one whose spots are in memory
+    int reach_ = 0;           ///< largest distance in bins at which spots of neighbouring spectra share a row
     std::vector<Segment> segments_;
     int context_ = 0;
     SeamlessSolver::Bands bands_;                                    ///< of the first rung
@@ -141,11 +148,13 @@ private:
     std::vector<char> failed_;         ///< [spectra][bins], no pivot even with regularisation
     std::vector<PatchReport> reports_; ///< [subbundles of the bundle][steps]
     std::vector<int> subbundleOf_;     ///< of each spectrum, index into reports_
+    std::vector<Check> checks_;        ///< [spectra][steps], of the first rung
     std::vector<double> seams_;        ///< [segments][spectra][4]
     AlignedBuffer laneSide_;
     std::unique_ptr<SeamlessSolver> wide_; ///< for what waits
     std::unique_ptr<LaneSolver> dense_;    ///< likewise
     SymmetricEigen eigen_;
+    std::vector<double> normal_;                 ///< of writeBins()
     std::vector<double> model_, chi2_, counted_; ///< a row of pixels
 };
 

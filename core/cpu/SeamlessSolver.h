@@ -48,6 +48,14 @@ public:
 
     /// Factorises, for S of spectra first .. last (solve() needs all). A bin whose pivot is not above 1e-14 of its diagonal element is taken out of the system. @return how many were
     int eliminate(int first, int last);
+    // What eliminate() makes, or what is put in its place for root():
+    /// S_s, (bin, bin + d) at [d], d <= wide: [lanes] each; zero beyond the last bin.
+    [[nodiscard]] double* schur(int s, int bin) { return schur_.data() + flat(s, bin) * wideWidth() * lanes_; }
+    [[nodiscard]] const double* schur(int s, int bin) const {
+        return schur_.data() + flat(s, bin) * wideWidth() * lanes_;
+    }
+    /// Largest element of S_s near a bin that wide band and tail leave out.
+    [[nodiscard]] double* leak(int s, int bin) { return leak_.data() + flat(s, bin) * lanes_; }
     /// True where eliminate() took a bin out.
     [[nodiscard]] bool removed(int s, int bin, int lane) const {
         return removed_[flat(s, bin) * lanes_ + static_cast<std::size_t>(lane)] != 0;

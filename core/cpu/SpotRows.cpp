@@ -961,9 +961,7 @@ void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool wit
 }
 
 void SpotRows::startEvaluation() {
-    values_.require(static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
-                        rowStride() +
-                    static_cast<std::size_t>(slots_));
+    values_.require(valueCount());
     touched_.assign(static_cast<std::size_t>(corners_.spectra.count()) * manySlots, rows_.first);
 }
 

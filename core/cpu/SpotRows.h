@@ -6,6 +6,7 @@
 #include "core/psf/PsfView.h"
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace patchlight {
@@ -35,6 +36,17 @@ public:
     [[nodiscard]] bool locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
                               IndexRange ccdRows, int slotCount);
     [[nodiscard]] int slotCount() const { return slots_; }
+    /// Numbers that row() has room for, after locate().
+    [[nodiscard]] std::size_t valueCount() const {
+        return static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
+                   rowStride() +
+               static_cast<std::size_t>(slots_);
+    }
+    /// Takes over another's memory for row(), and gives up its own; the values of both are lost.
+    void takeMemory(SpotRows& other) {
+        values_ = AlignedBuffer();
+        std::swap(values_, other.values_);
+    }
     /// Evaluates the spots; call after locate().
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
 
