@@ -56,6 +56,29 @@ struct FourRows {
             hn::StoreU(hn::Sub(first, second), d, y + j);
         }
     }
+    /// The same, and other multiples of the same rows from a second one.
+    HWY_INLINE void subtractFrom(double* y, const FourRows& other, double* z, int count) const {
+        const Tag d;
+        const auto c0 = hn::Set(d, c[0]);
+        const auto c1 = hn::Set(d, c[1]);
+        const auto c2 = hn::Set(d, c[2]);
+        const auto c3 = hn::Set(d, c[3]);
+        const auto e0 = hn::Set(d, other.c[0]);
+        const auto e1 = hn::Set(d, other.c[1]);
+        const auto e2 = hn::Set(d, other.c[2]);
+        const auto e3 = hn::Set(d, other.c[3]);
+        const int lanes = static_cast<int>(hn::Lanes(d));
+        for (int j = 0; j < count; j += lanes) {
+            const auto x0 = hn::LoadU(d, x[0] + j);
+            const auto x1 = hn::LoadU(d, x[1] + j);
+            const auto x2 = hn::LoadU(d, x[2] + j);
+            const auto x3 = hn::LoadU(d, x[3] + j);
+            const auto first = hn::NegMulAdd(c2, x2, hn::NegMulAdd(c0, x0, hn::LoadU(d, y + j)));
+            const auto second = hn::NegMulAdd(e2, x2, hn::NegMulAdd(e0, x0, hn::LoadU(d, z + j)));
+            hn::StoreU(hn::Sub(first, hn::MulAdd(c3, x3, hn::Mul(c1, x1))), d, y + j);
+            hn::StoreU(hn::Sub(second, hn::MulAdd(e3, x3, hn::Mul(e1, x1))), d, z + j);
+        }
+    }
 };
 
 /// Divides row k by its pivot's root. @return false where the pivot is not positive
@@ -103,15 +126,24 @@ void ForwardSubstitute(const BandView& u, double* x, std::size_t stride, const i
             for (int j = i + 1; j < std::min(panelEnd, i + u.halfBand + 1); ++j)
                 if (row(i)[j - i] != 0.0) subtractScaled(values(i), row(i)[j - i], values(j), columns[i]);
         }
+        // From two rows at a time, which share the panel's loads.
         const int last = std::min(panelEnd + u.halfBand, u.n);
-        for (int j = panelEnd; j < last; ++j) {
+        const auto panel = [&](int j) {
             FourRows four;
             for (int p = 0; p < panelRows; ++p) {
                 four.x[p] = values(k + p);
                 four.c[p] = j - k - p <= u.halfBand ? row(k + p)[j - k - p] : 0.0;
             }
-            if (!four.empty()) four.subtractFrom(values(j), columns[panelEnd - 1]);
+            return four;
+        };
+        int j = panelEnd;
+        for (; j + 2 <= last; j += 2) {
+            const FourRows first = panel(j);
+            const FourRows second = panel(j + 1);
+            if (!first.empty() || !second.empty())
+                first.subtractFrom(values(j), second, values(j + 1), columns[panelEnd - 1]);
         }
+        if (j < last) panel(j).subtractFrom(values(j), columns[panelEnd - 1]);
     }
 }
 
@@ -133,7 +165,8 @@ void SubtractGram(const double* x, std::size_t stride, const int* columns, int n
             const auto c2 = hn::Set(d, x2[i]);
             const auto c3 = hn::Set(d, x3[i]);
             double* row = s + static_cast<std::size_t>(i) * stride;
-            for (int j = i; j < count; j += lanes) {
+            // From a whole vector on: a few elements left of the diagonal come along.
+            for (int j = i / lanes * lanes; j < count; j += lanes) {
                 auto sum = hn::LoadU(d, row + j);
                 sum = hn::NegMulAdd(c0, hn::LoadU(d, x0 + j), sum);
                 sum = hn::NegMulAdd(c1, hn::LoadU(d, x1 + j), sum);
@@ -181,12 +214,12 @@ HWY_INLINE void addScaled(const double* x, double c, double* y, int count) {
 void SolveBand(const BandView& u, double* x) {
     for (int k = 0; k < u.n; ++k) {
         const double* row = u.values + static_cast<std::size_t>(k) * u.stride;
-        x[k] /= row[0];
+        x[k] *= 1.0 / row[0]; // the quotient does not wait for x
         addScaled(row + 1, -x[k], x + k + 1, std::min(u.halfBand, u.n - 1 - k));
     }
     for (int k = u.n - 1; k >= 0; --k) {
         const double* row = u.values + static_cast<std::size_t>(k) * u.stride;
-        x[k] = (x[k] - dot(row + 1, x + k + 1, std::min(u.halfBand, u.n - 1 - k))) / row[0];
+        x[k] = (x[k] - dot(row + 1, x + k + 1, std::min(u.halfBand, u.n - 1 - k))) * (1.0 / row[0]);
     }
 }
 

@@ -41,7 +41,7 @@ struct BandView {
 /// @param columns per row: columns [0, columns[i]) may be non-zero once row i is done, the others are zero; they never decrease
 void forwardSubstitute(const BandView& factor, double* x, std::size_t stride, const int* columns);
 
-/// S -= X^T X, upper triangle only. @param s [m][stride], padded rows; m columns in x
+/// S -= X^T X, upper triangle (what is left of the diagonal is of no use after). @param s [m][stride], padded rows; m columns in x
 void subtractGram(const double* x, std::size_t stride, const int* columns, int n, double* s, int m);
 
 /// Solves U^T U x = b in place for one right-hand side.

@@ -1119,13 +1119,17 @@ LaneSolver::View LaneSolver::view(int coreFirst, int coreLast) {
             rightY_.data(), work_.data()};
 }
 
-void LaneSolver::solveDense(int coreFirst, int coreLast) {
+void LaneSolver::requireDense() {
     const std::size_t order = static_cast<std::size_t>(nwave_);
     const std::size_t block = order * denseStride() * lanes_;
     // Rows of the last matrix are read a little past their end.
     left_.require(static_cast<std::size_t>(nspec_) * block + 8 * lanes_);
     right_.require(block + 8 * lanes_);
     work_.require(2 * block + 16 * order * lanes_);
+}
+
+void LaneSolver::solveDense(int coreFirst, int coreLast) {
+    requireDense();
     HWY_DYNAMIC_DISPATCH(SolveDense)(view(coreFirst, coreLast));
 }
 

@@ -62,10 +62,19 @@ public:
     [[nodiscard]] const double* schur(int spectrum, int i, int j) const {
         return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
     }
+    /// Room for matrices of one's own in place of solveDense(), to be written through schur() before rootDense().
+    void requireDense();
+    [[nodiscard]] double* schur(int spectrum, int i, int j) {
+        return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
+    }
     /// Deconvolved flux that rootDense() is to multiply Q with, where it is not solveDense()'s.
     [[nodiscard]] double* x(int spectrum, int bin) { return x_.data() + flat(spectrum, bin) * lanes_; }
     /// Q of a core spectrum after solveDense(), once: rowSum(), qTimesX(), q(), largestEigenvalue() and conditionBound().
     void rootDense(int spectrum);
+    /// All of Q, [i][j] for i <= j, of the last spectrum given to rootDense(): [lanes].
+    [[nodiscard]] const double* denseRoot(int i, int j) const {
+        return work_.data() + (static_cast<std::size_t>(i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
+    }
 
     // Results, [lanes] each.
     [[nodiscard]] const double* xflux(int spectrum, int bin) const { return x_.data() + flat(spectrum, bin) * lanes_; }

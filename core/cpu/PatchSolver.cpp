@@ -207,9 +207,9 @@ PatchSolver::Outcome PatchSolver::decorrelate(const FrameInput& input, double re
     const NamedRange range(input.timeline, "decorrelation", tags);
     report_.condition = 0.0;
     if (plan.options.decorrelate == Decorrelate::Noise) return resolvePatch() ? Outcome::Solved : Outcome::NotPositive;
+    if (denseResolution_ != nullptr) return resolveSideBySide() ? Outcome::Solved : Outcome::NotPositive;
     for (int ispec = 0; ispec < nspec_; ++ispec) {
-        const bool core = patch_.core.contains(patch_.spectra.first + ispec);
-        if (!core && denseResolution_ == nullptr) continue; // what is only padding is thrown away
+        if (!patch_.core.contains(patch_.spectra.first + ispec)) continue; // what is only padding is thrown away
         if (!resolveSpectrum(ispec)) return Outcome::NotPositive;
     }
     return Outcome::Solved;
@@ -236,8 +236,48 @@ bool PatchSolver::solveXflux() {
     return true;
 }
 
-/// S_s = D_s - B^T (iCov without s)^-1 B = (C_s)^-1, Q_s = S_s^(1/2).
-bool PatchSolver::resolveSpectrum(int spectrum) {
+/// Q_s = S_s^(1/2) of all spectra, in the lanes of the machine's vectors.
+bool PatchSolver::resolveSideBySide() {
+    const std::size_t stride = kernels::paddedStride(size(nwave_));
+    const int lanes = LaneSolver::lanes();
+    sideBySide_.shape(1, nwave_, 0, 1, 0);
+    sideBySide_.requireDense();
+    for (int i = 0; i < nwave_; ++i) std::fill_n(sideBySide_.x(0, i), lanes, 0.0);
+    for (int first = 0; first < nspec_; first += lanes) {
+        const int count = std::min(lanes, nspec_ - first);
+        // Idle lanes have the unit matrix.
+        for (int i = 0; i < nwave_; ++i) {
+            std::fill_n(sideBySide_.schur(0, i, 0), sideBySide_.denseStride() * size(lanes), 0.0);
+            std::fill_n(sideBySide_.schur(0, i, i), lanes, 1.0);
+        }
+        for (int lane = 0; lane < count; ++lane) {
+            if (!eliminateOthers(first + lane)) return false;
+            for (int i = 0; i < nwave_; ++i)
+                for (int j = i; j < nwave_; ++j) sideBySide_.schur(0, i, j)[lane] = schur_[size(i) * stride + size(j)];
+        }
+        sideBySide_.rootDense(0);
+        q_.resize(size(nwave_) * size(nwave_));
+        for (int lane = 0; lane < count; ++lane) {
+            const double condition = sideBySide_.conditionBound(0)[lane];
+            if (!(condition > 0.0)) {
+                if (!resolveSpectrum(first + lane)) return false;
+                continue;
+            }
+            report_.condition = std::max(report_.condition, condition);
+            for (int i = 0; i < nwave_; ++i)
+                for (int j = i; j < nwave_; ++j)
+                    q_[size(i) * size(nwave_) + size(j)] = q_[size(j) * size(nwave_) + size(i)] =
+                        sideBySide_.denseRoot(i, j)[lane];
+            applyResolution(q_.data(), nwave_, (first + lane) * nwave_);
+        }
+    }
+    return true;
+}
+
+bool PatchSolver::resolveSpectrum(int spectrum) { return eliminateOthers(spectrum) && resolveByEigenvalues(spectrum); }
+
+/// S_s = D_s - B^T (iCov without s)^-1 B = (C_s)^-1, upper triangle. @return false where the others' matrix is not positive
+bool PatchSolver::eliminateOthers(int spectrum) {
     const std::size_t fullStride = kernels::paddedStride(size(halfBand_) + 1);
     const std::size_t stride = kernels::paddedStride(size(nwave_));
     const auto element = [&](int i, int j) {
@@ -259,23 +299,38 @@ bool PatchSolver::resolveSpectrum(int spectrum) {
         const int halfBand = std::min(n - 1, reach_ * others + others - 1);
         const std::size_t bandStride = kernels::paddedStride(size(halfBand) + 1);
         factor_.assign(size(n) * bandStride + kernels::kernelPad, 0.0);
-        columns_.assign(size(n) * stride + kernels::kernelPad, 0.0);
+        const std::size_t columnCount = size(n) * stride + kernels::kernelPad;
+        std::fill_n(columns_.require(columnCount), columnCount, 0.0);
         columnCount_.resize(size(n));
-        const auto full = [&](int ispec, int iwave) { return bandIndex(ispec < spectrum ? ispec : ispec + 1, iwave); };
         for (int w1 = 0; w1 < nwave_; ++w1) {
             const int last = std::min(w1 + reach_, nwave_ - 1);
-            for (int s1 = 0; s1 < others; ++s1) {
-                const int i = w1 * others + s1;
-                const int a = full(s1, w1);
-                double* row = factor_.data() + size(i) * bandStride;
-                for (int w2 = w1; w2 <= last; ++w2)
-                    for (int s2 = w2 == w1 ? s1 : 0; s2 < others; ++s2)
-                        row[w2 * others + s2 - i] = element(a, full(s2, w2));
-                row[0] += prior_[flat(s1 < spectrum ? s1 : s1 + 1, w1)];
+            const int firstRow = w1 * others; // of this wavelength, among the others
+            for (int s1 = 0; s1 < nspec_; ++s1) {
+                if (s1 == spectrum) continue;
+                const int i = firstRow + (s1 < spectrum ? s1 : s1 - 1);
+                const double* from = icov_.data() + size(bandIndex(s1, w1)) * fullStride;
+                double* to = factor_.data() + size(i) * bandStride;
                 double* column = columns_.data() + size(i) * stride;
-                for (int w2 = std::max(0, w1 - reach_); w2 <= last; ++w2)
-                    column[w2] = element(a, bandIndex(spectrum, w2));
+                // What is right of the diagonal, without the columns of s: those go to the right-hand sides.
+                int s2 = s1;
+                for (int w2 = w1; w2 <= last; ++w2, s2 = 0) {
+                    for (; s2 < spectrum; ++s2) *to++ = *from++;
+                    if (s2 == spectrum) {
+                        column[w2] = *from++;
+                        ++s2;
+                    }
+                    for (; s2 < nspec_; ++s2) *to++ = *from++;
+                }
+                factor_[size(i) * bandStride] += prior_[flat(s1, w1)];
                 columnCount_[size(i)] = last + 1;
+            }
+            // Rows of s: right of its diagonal its coupling to the others at this wavelength and later.
+            const double* from = icov_.data() + size(bandIndex(spectrum, w1)) * fullStride + 1;
+            int s2 = spectrum + 1;
+            for (int w2 = w1; w2 <= last; ++w2, s2 = 0) {
+                double* column = columns_.data() + size(w2 * others) * stride + size(w1);
+                for (; s2 < nspec_; ++s2, ++from)
+                    if (s2 != spectrum) column[size(s2 < spectrum ? s2 : s2 - 1) * stride] = *from;
             }
         }
         const kernels::BandView u = bandView(factor_, n, halfBand);
@@ -283,7 +338,12 @@ bool PatchSolver::resolveSpectrum(int spectrum) {
         kernels::forwardSubstitute(u, columns_.data(), stride, columnCount_.data());
         kernels::subtractGram(columns_.data(), stride, columnCount_.data(), n, schur_.data(), nwave_);
     }
+    return true;
+}
 
+/// Q_s = S_s^(1/2) of the S_s that eliminateOthers() left.
+bool PatchSolver::resolveByEigenvalues(int spectrum) {
+    const std::size_t stride = kernels::paddedStride(size(nwave_));
     square_.resize(size(nwave_) * size(nwave_));
     for (int i = 0; i < nwave_; ++i) {
         for (int j = i; j < nwave_; ++j) {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "core/cpu/AlignedBuffer.h"
 #include "core/cpu/BandKernels.h"
+#include "core/cpu/LaneSolver.h"
 #include "core/cpu/SpotTile.h"
 #include "core/cpu/SymmetricEigen.h"
 #include "core/engine/Backend.h"
@@ -15,7 +17,8 @@ namespace patchlight {
 ///  2. the prior on bins with little weight;
 ///  3. xflux by Cholesky. Ordered by wavelength first, iCov is banded: spots share a CCD row only with bins a few steps away;
 ///  4. signal: for each core spectrum s the Schur complement S_s = (C_s)^-1 (the other spectra eliminated by a banded Cholesky
-///     factorisation), and Q_s = S_s^(1/2) by eigen-decomposition (BS eqs 17-19). noise: Q = iCov^(1/2) over the patch (eqs 10-13);
+///     factorisation), and Q_s = S_s^(1/2) by eigen-decomposition (BS eqs 17-19), or, where a person waits for one patch with all its
+///     matrices, of all spectra side by side by LaneSolver::rootDense(), which is off by 1e-13 at most. noise: Q = iCov^(1/2) over the patch (eqs 10-13);
 ///  5. s = row sums of Q, R = Q/s, ivar = s^2, flux = R xflux;
 ///  6. chi2pix and the masked fraction, by a pass over the spots.
 ///
@@ -38,7 +41,10 @@ private:
     void buildNormalEquations(const FrameInput& input, const SpotTile& tile);
     [[nodiscard]] Outcome decorrelate(const FrameInput& input, double regularize);
     [[nodiscard]] bool solveXflux();
+    [[nodiscard]] bool resolveSideBySide();
     [[nodiscard]] bool resolveSpectrum(int spectrum);
+    [[nodiscard]] bool eliminateOthers(int spectrum);
+    [[nodiscard]] bool resolveByEigenvalues(int spectrum);
     [[nodiscard]] bool resolvePatch();
     void applyResolution(const double* q, int count, int firstBin);
     void measureQuality(const FrameInput& input, const SpotTile& tile);
@@ -67,7 +73,7 @@ private:
     std::vector<double> prior_;    ///< [nspec][nwave], diagonal
     std::vector<double> factor_;   ///< work: band being factorised
     std::vector<double> weighted_; ///< work: one spot times weights, with zeros around
-    std::vector<double> columns_;  ///< work: right-hand sides of the elimination
+    AlignedBuffer columns_;        ///< work: right-hand sides of the elimination
     std::vector<int> columnCount_; ///< work
     std::vector<double> schur_;    ///< work: S_s
     std::vector<double> square_;   ///< work: S_s symmetric, or iCov dense
@@ -80,6 +86,7 @@ private:
     std::vector<double> model_, chi2_, counted_; ///< [window y][window x]
     int ndiag_ = 0;
     SymmetricEigen eigen_;
+    LaneSolver sideBySide_;                          ///< square roots of all spectra's S_s side by side
     std::vector<double> minweight_;                  ///< work: of each bin
     std::vector<double>* denseResolution_ = nullptr; ///< where `detail` wants R
 };

@@ -29,7 +29,8 @@ private:
     int stampX_ = 0;
     int stampY_ = 0;
     std::size_t stampStride_ = 0;
-    std::vector<double> stamps_; ///< [spectra][bins][stampY][stampX]
+    std::vector<double> stamps_;      ///< [spectra][bins][stampY][stampX]
+    std::vector<double> wavelengths_; ///< work: [bins], Angstrom
 };
 
 } // namespace patchlight

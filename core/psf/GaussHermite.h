@@ -110,14 +110,24 @@ PATCHLIGHT_HOST_DEVICE inline void pixelGaussHermite(double offset, double sigma
 /// Adds sum_ij c_ij px_i(x) py_j(y) to a stamp. @param coeff c_ij at [i (degY + 1) + j]; @param px [degX + 1][nx]; @param py [degY + 1][ny]
 PATCHLIGHT_HOST_DEVICE inline void addGaussHermiteCore(const double* coeff, int degX, int degY, const double* px,
                                                        const double* py, int nx, int ny, double* stamp) {
-    for (int i = 0; i <= degX; ++i) {
-        const double* pxi = px + static_cast<long>(i) * nx;
-        for (int y = 0; y < ny; ++y) {
-            double column = 0.0;
-            for (int j = 0; j <= degY; ++j) column += coeff[i * (degY + 1) + j] * py[static_cast<long>(j) * ny + y];
-            double* row = stamp + static_cast<long>(y) * nx;
-            for (int x = 0; x < nx; ++x) row[x] += column * pxi[x];
+    constexpr int width = 8; // pixels at a time, whose sums stay in registers
+    double column[maxHermiteDegree + 1];
+    for (int y = 0; y < ny; ++y) {
+        for (int i = 0; i <= degX; ++i) {
+            column[i] = 0.0;
+            for (int j = 0; j <= degY; ++j) column[i] += coeff[i * (degY + 1) + j] * py[static_cast<long>(j) * ny + y];
         }
+        double* row = stamp + static_cast<long>(y) * nx;
+        int x = 0;
+        for (; x + width <= nx; x += width) {
+            double sum[width];
+            for (int k = 0; k < width; ++k) sum[k] = row[x + k];
+            for (int i = 0; i <= degX; ++i)
+                for (int k = 0; k < width; ++k) sum[k] += column[i] * px[static_cast<long>(i) * nx + x + k];
+            for (int k = 0; k < width; ++k) row[x + k] = sum[k];
+        }
+        for (; x < nx; ++x)
+            for (int i = 0; i <= degX; ++i) row[x] += column[i] * px[static_cast<long>(i) * nx + x];
     }
 }
 

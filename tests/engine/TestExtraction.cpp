@@ -325,7 +325,9 @@ private slots:
                                                     ? 0.0
                                                     : detail.resolution(ispec * nwave + static_cast<std::size_t>(i),
                                                                         ispec * nwave + iwave);
-                            QCOMPARE(result.frame.resolution(row, static_cast<std::size_t>(k), j), want);
+                            // The one patch has its roots by rational approximation.
+                            const double is = result.frame.resolution(row, static_cast<std::size_t>(k), j);
+                            QVERIFY2(std::abs(is - want) <= 1e-12, qPrintable(QString::number(is - want)));
                         }
                     }
             }
