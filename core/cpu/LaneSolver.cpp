@@ -428,19 +428,19 @@ struct DenseKernels {
     static HWY_INLINE Vec load(const double* p) { return hn::Load(Tag(), p); }
     static HWY_INLINE void store(Vec v, double* p) { hn::Store(v, Tag(), p); }
 
-    /// A = U^T U in place, with 1/u_ii in place of u_ii. Pivots that are not positive make the lane NaN.
-    static void cholesky(double* a, int n) {
+    /// A = U^T U in place, with 1/u_ii in place of u_ii. Pivots that are not positive make the lane NaN. @param band  off-diagonals that are not zero
+    static void cholesky(double* a, int n, int band) {
         const Tag d;
         const std::size_t step = hn::Lanes(d);
         const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
         for (int i = 0; i < n; ++i) {
             double* to = a + static_cast<std::size_t>(i) * row;
             Vec inverse = hn::Zero(d);
-            for (int j0 = i; j0 < n; j0 += blockColumns) {
+            for (int j0 = i; j0 <= std::min(n - 1, i + band); j0 += blockColumns) {
                 Vec t[blockColumns];
                 PATCHLIGHT_UNROLL
                 for (int c = 0; c < blockColumns; ++c) t[c] = load(to + static_cast<std::size_t>(j0 + c) * step);
-                for (int k = 0; k < i; ++k) {
+                for (int k = std::max(0, i - band); k < i; ++k) {
                     const double* from = a + static_cast<std::size_t>(k) * row;
                     const Vec u = load(from + static_cast<std::size_t>(i) * step);
                     PATCHLIGHT_UNROLL
@@ -487,9 +487,9 @@ struct DenseKernels {
         }
     }
 
-    /// target -= E^T A^-1 E and side -= E^T A^-1 z, from A's factor and U^-T z. @param x work, n rounded up to eight columns of n
+    /// target -= E^T A^-1 E and side -= E^T A^-1 z, from A's factor, of `band` off-diagonals, and U^-T z. @param x work, n rounded up to eight columns of n
     template <class Element>
-    static void subtractEliminated(const double* factor, const double* z, int n, int reach, const Element& e,
+    static void subtractEliminated(const double* factor, int band, const double* z, int n, int reach, const Element& e,
                                    double* target, double* side, double* x) {
         const Tag d;
         const std::size_t step = hn::Lanes(d);
@@ -507,7 +507,7 @@ struct DenseKernels {
                     const int j = j0 + c;
                     t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
                 }
-                for (int m = k0; m < k; ++m) {
+                for (int m = std::max(k0, k - band); m < k; ++m) {
                     const Vec u = load(factor + static_cast<std::size_t>(m) * row + static_cast<std::size_t>(k) * step);
                     const double* before = mine + static_cast<std::size_t>(m) * blockColumns * step;
                     PATCHLIGHT_UNROLL
@@ -903,9 +903,12 @@ struct DenseKernels {
         }
     }
 
-    static void solve(const LaneSolver::View& v) {
+    /// @param all  xflux, which takes S_s of all spectra; or S_s of the core spectra alone
+    static void solve(const LaneSolver::View& v, bool all) {
         const std::size_t step = hn::Lanes(Tag());
         const int n = v.nwave;
+        const int first = all ? 0 : v.coreFirst;
+        const int last = all ? v.nspec : v.coreLast;
         const std::size_t order = static_cast<std::size_t>(n);
         const std::size_t row = (order + 8) * step;
         const std::size_t block = order * row;
@@ -923,29 +926,33 @@ struct DenseKernels {
         double* factor = v.work;
         double* z = factor + block;
         double* x = z + vector;
-        const auto factorise = [&](const double* matrix, const double* y) {
+        const auto factorise = [&](const double* matrix, int band, const double* y) {
             std::memcpy(factor, matrix, block * sizeof(double));
-            cholesky(factor, n);
+            cholesky(factor, n, band);
             std::memcpy(z, y, vector * sizeof(double));
             forward(factor, n, z);
         };
-        for (int s = 0; s < v.nspec; ++s) {
+        // F of the first spectrum and G of the last are their own blocks.
+        const int narrow = static_cast<int>(v.ownWidth) - 1;
+        for (int s = 0; s < last; ++s) {
             double* f = v.left + static_cast<std::size_t>(s) * block;
             double* y = v.leftY + static_cast<std::size_t>(s) * vector;
             copyOwn(s, f);
             std::memcpy(y, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
             if (s == 0) continue;
-            factorise(f - block, y - vector);
+            const int band = s == 1 ? narrow : n - 1;
+            factorise(f - block, band, y - vector);
             const double* e = v.next + static_cast<std::size_t>(s - 1) * order * nextWidth * step;
             const auto element = [&](int k, int j) {
                 return e + (static_cast<std::size_t>(k) * nextWidth + static_cast<std::size_t>(j - k + v.reach)) * step;
             };
-            subtractEliminated(factor, z, n, v.reach, element, f, y, x);
+            subtractEliminated(factor, band, z, n, v.reach, element, f, y, x);
         }
-        for (int s = v.nspec - 1; s >= 0; --s) {
+        for (int s = v.nspec - 1; s >= first; --s) {
             // G_s, from that of the spectrum to the right.
             if (s + 1 < v.nspec) {
-                factorise(v.right, v.rightY);
+                const int band = s + 2 == v.nspec ? narrow : n - 1;
+                factorise(v.right, band, v.rightY);
                 copyOwn(s, v.right);
                 std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
                 const double* e = v.next + static_cast<std::size_t>(s) * order * nextWidth * step;
@@ -953,11 +960,12 @@ struct DenseKernels {
                     return e +
                            (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(k - j + v.reach)) * step;
                 };
-                subtractEliminated(factor, z, n, v.reach, element, v.right, v.rightY, x);
+                subtractEliminated(factor, band, z, n, v.reach, element, v.right, v.rightY, x);
             } else {
                 copyOwn(s, v.right);
                 std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
             }
+            if (s >= last) continue;
             // S_s = F_s + G_s - D_s takes the place of F_s.
             double* f = v.left + static_cast<std::size_t>(s) * block;
             double* y = v.leftY + static_cast<std::size_t>(s) * vector;
@@ -972,7 +980,8 @@ struct DenseKernels {
                 store(hn::Sub(hn::Add(load(y + i), load(v.rightY + i)),
                               load(v.y + static_cast<std::size_t>(s) * vector + i)),
                       y + i);
-            factorise(f, y);
+            if (!all) continue;
+            factorise(f, n - 1, y);
             backward(factor, n, z);
             std::memcpy(v.x + static_cast<std::size_t>(s) * vector, z, vector * sizeof(double));
         }
@@ -1031,7 +1040,7 @@ void Interleave(const double* const* from, std::size_t count, double* to) {
         for (std::size_t lane = 0; lane < step; ++lane) to[k * step + lane] = from[lane][k];
 }
 
-void SolveDense(const LaneSolver::View& view) { DenseKernels::solve(view); }
+void SolveDense(const LaneSolver::View& view, bool all) { DenseKernels::solve(view, all); }
 void RootDense(const LaneSolver::View& view, int spectrum) { DenseKernels::root(view, spectrum); }
 void Solve(const LaneSolver::View& view) { Kernels<LaneSolver::band>::solve(view); }
 std::size_t LaneCount() { return hn::Lanes(Tag()); }
@@ -1128,9 +1137,9 @@ void LaneSolver::requireDense() {
     work_.require(2 * block + 16 * order * lanes_);
 }
 
-void LaneSolver::solveDense(int coreFirst, int coreLast) {
+void LaneSolver::solveDense(int coreFirst, int coreLast, bool withXflux) {
     requireDense();
-    HWY_DYNAMIC_DISPATCH(SolveDense)(view(coreFirst, coreLast));
+    HWY_DYNAMIC_DISPATCH(SolveDense)(view(coreFirst, coreLast), withXflux);
 }
 
 void LaneSolver::rootDense(int spectrum) { HWY_DYNAMIC_DISPATCH(RootDense)(view(spectrum, spectrum + 1), spectrum); }

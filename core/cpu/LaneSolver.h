@@ -56,8 +56,8 @@ public:
     void solve(int coreFirst, int coreLast);
 
     /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra, of which rootDense() makes Q. xflux
-    /// is NaN in lanes whose matrix is not positive.
-    void solveDense(int coreFirst, int coreLast);
+    /// is NaN in lanes whose matrix is not positive. @param withXflux  else only S_s
+    void solveDense(int coreFirst, int coreLast, bool withXflux = true);
     /// S_s[i][j], i <= j, after solveDense() and until rootDense(): [lanes].
     [[nodiscard]] const double* schur(int spectrum, int i, int j) const {
         return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;

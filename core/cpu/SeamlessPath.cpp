@@ -768,7 +768,13 @@ void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& o
         gather(*dense_, segments, nspec, n);
         for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(*dense_, segments[lane], n, lane);
         std::fill_n(dense_->y(0, 0), size(nspec) * size(n) * lanes, 0.0);
-        dense_->solveDense(0, nspec);
+        int first = nspec;
+        int last = 0;
+        for (const Run& run : part) {
+            first = std::min(first, run.spectra.front().spectrum - run.segment.spectra.first);
+            last = std::max(last, run.spectra.back().spectrum + 1 - run.segment.spectra.first);
+        }
+        dense_->solveDense(first, last, false);
         forAsked(part, nspec, [&](int s, std::span<const Waiting* const> asked) {
             fillXflux(*dense_, s, segments, asked, n);
             std::vector<std::vector<double>> schur(part.size()); // [n][n]; rootDense() takes its own to pieces
