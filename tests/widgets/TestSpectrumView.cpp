@@ -204,6 +204,12 @@ private Q_SLOTS:
         QCOMPARE(pullsAgainst(a, b)[1], 5.0);
         for (double& wavelength : b.wavelength) wavelength += 0.1; // another grid
         QVERIFY(std::isnan(pullsAgainst(a, b)[5]));
+        // What a patch has only to keep its edges off is compared with its like.
+        SpectrumCurve c = flat(0, 100.0, 10);
+        c.padding = {1, 1, 0, 0, 0, 0, 0, 0, 1, 1};
+        QVERIFY(std::isnan(pullsAgainst(a, c)[1]) && std::isnan(pullsAgainst(c, a)[8]));
+        QVERIFY(pullsAgainst(a, c)[2] > 0.0);
+        QCOMPARE(pullsAgainst(c, c)[1], 0.0);
     }
 
     void histogramCountsWhatLiesOutside() {

@@ -98,6 +98,12 @@ EquivalentWidth equivalentWidth(const SpectrumCurve& curve, double low, double c
     return out;
 }
 
+namespace {
+
+bool isPadding(const SpectrumCurve& curve, std::size_t i) { return !curve.padding.empty() && curve.padding[i] != 0; }
+
+} // namespace
+
 std::vector<double> pullsAgainst(const SpectrumCurve& curve, const SpectrumCurve& other) {
     std::vector<double> out(curve.size(), nan);
     for (std::size_t i = 0; i < curve.size(); ++i) {
@@ -106,6 +112,7 @@ std::vector<double> pullsAgainst(const SpectrumCurve& curve, const SpectrumCurve
         if (at < 0) continue;
         const auto j = static_cast<std::size_t>(at);
         if (std::abs(other.wavelength[j] - curve.wavelength[i]) > 0.01 * curve.width(i) || !hasData(other, j)) continue;
+        if (isPadding(curve, i) != isPadding(other, j)) continue;
         double sigma = curve.sigma(i);
         const double otherSigma = other.sigma(j);
         if (std::isnan(sigma) || otherSigma < sigma) sigma = otherSigma;

@@ -40,7 +40,7 @@ struct EquivalentWidth {
                                               double continuumHigh);
 
 /// (curve - other) / sigma by bins of `curve`; sigma is the smaller of both where both have errors. NaN where a bin has no data or
-/// the other spectrum has no bin at that wavelength (to a hundredth of a bin).
+/// the other spectrum has no bin at that wavelength (to a hundredth of a bin), or where only one of the two bins is a patch's padding.
 [[nodiscard]] std::vector<double> pullsAgainst(const SpectrumCurve& curve, const SpectrumCurve& other);
 
 /// Counts of values in equal bins; values outside fall into the first and last.
