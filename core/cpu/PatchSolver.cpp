@@ -598,9 +598,9 @@ void PatchSolver::fillDetail(const FrameInput& input, const SpotTile&, PatchDeta
 
 namespace {
 
-/// Largest eigenvalue of a symmetric operator of order n by Lanczos' method, to about a percent: `apply(x, y)` puts A x into y.
+/// Largest eigenvalue of a symmetric operator of order n by Lanczos' method, to a few percent: `apply(x, y)` puts A x into y.
 template <class Apply> double largestEigenvalue(int n, const Apply& apply) {
-    constexpr int steps = 16;
+    constexpr int steps = 10;
     const Eigen::Index order = n;
     const Eigen::Index count = std::min<Eigen::Index>(steps, order);
     Eigen::MatrixXd basis(order, count);
