@@ -106,6 +106,7 @@ json toJson(const BenchReport& report, const BenchArguments& arguments) {
     if (arguments.input.empty()) result["frame"]["camera"] = arguments.camera;
     for (const OptionSpec& option : optionTable()) result["options"][option.name] = option.get(arguments.options);
     result["runs"] = json::array();
+    result["one_patch_seconds"] = toJson(report.onePatch);
     for (const StageFloor& floor : report.floors)
         result["floors"].push_back({{"name", floor.name},
                                     {"operations", floor.operations},
@@ -182,6 +183,9 @@ void printReport(const BenchReport& report, const BenchArguments& arguments) {
                    report.runs.front().extractWall.median() / run.extractWall.median(), spread(run.totalWall),
                    run.totalFramesPerHour(), static_cast<double>(run.peakMemory) / (1024.0 * 1024.0));
     }
+    fmt::print("one patch, from call to result with all its matrices: {:.2f} ms ({:.2f}-{:.2f}, {} patches)\n",
+               1e3 * report.onePatch.median(), 1e3 * report.onePatch.smallest(), 1e3 * report.onePatch.largest(),
+               report.onePatch.values.size());
     fmt::print("frames/hour: frames of this size from file to file, one after the other on this machine (node)\n");
     for (const BenchRun& run : report.runs) {
         fmt::print("\nstages with {} thread{}, s summed over threads\n", run.threads, run.threads == 1 ? "" : "s");

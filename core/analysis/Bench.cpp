@@ -175,6 +175,23 @@ std::vector<BenchStage> medianStages(const std::vector<Sample>& samples) {
     return stages;
 }
 
+/// From the call to the result, image and PSF in memory; one patch more to warm up.
+Spread measurePatches(Backend& backend, const BenchOptions& options, const Psf& psf, const Plan& plan) {
+    Spread seconds;
+    const WeightedPixels pixels = weightedPixels(readCcdImage(options.imagePath));
+    const int count = std::min(options.onePatch, plan.patchCount());
+    for (int i = -1; i < count && !options.stop.stop_requested(); ++i) {
+        const int which = static_cast<int>(static_cast<std::int64_t>(std::max(i, 0)) * plan.patchCount() / count);
+        const Patch patch = plan.patch(which / plan.nsteps, which % plan.nsteps);
+        const auto start = std::chrono::steady_clock::now();
+        const PatchDetail detail = extractPatch(backend, pixels.view(), psf, plan, patch);
+        const double taken = secondsSince(start);
+        if (i >= 0) seconds.values.push_back(taken);
+        if (options.poll) options.poll();
+    }
+    return seconds;
+}
+
 } // namespace
 
 MachineInfo describeMachine() {
@@ -249,6 +266,7 @@ BenchReport runBench(Backend& backend, const BenchOptions& options) {
     {
         const Psf psf = readPsf(options.psfPath);
         const Plan plan = makePlan(psf, options.extraction);
+        report.onePatch = measurePatches(backend, options, psf, plan);
         FrameInput input;
         input.ccd.nx = report.nx;
         input.ccd.ny = report.ny;

@@ -64,6 +64,7 @@ struct BenchOptions {
     std::vector<int> threads = {0}; ///< 0: all cores
     int warmup = 1;
     int repeats = 3;
+    int onePatch = 60; ///< single patches to measure, spread over the frame
     std::stop_token stop;
     std::function<void()> poll;                                            ///< called between batches
     std::function<void(int threads, int repeat, double seconds)> progress; ///< after each repeat; repeat < 0: warm-up
@@ -78,6 +79,7 @@ struct BenchReport {
     int nx = 0; ///< of the CCD image
     int ny = 0;
     double bundles = 0;             ///< nspec / bundlesize
+    Spread onePatch;                ///< s, wall: single patches with all their matrices, as a person waits for them
     std::vector<StageFloor> floors; ///< of the stages of a frame, where the backend knows
     std::vector<BenchRun> runs;
 };

@@ -95,7 +95,8 @@ public:
         }
         for (int step = batch.steps.first; step < batch.steps.last; ++step)
             for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
-                work.solver.solve(input_, work.tile, plan.patch(sub, step), &output, nullptr);
+                work.solver.solve(input_, work.tile, plan.patch(sub, step), &output, nullptr,
+                                  PatchSolver::Roots::Eigenvalues);
     }
 
     [[nodiscard]] PatchDetail inspect(const Patch& asked) override {
@@ -130,7 +131,7 @@ private:
         const Plan& plan = *input_.plan;
         const Patch bundle = seamless::bundlePatch(plan, batch.subbundles.first);
         work.tile.evaluate(input_.psf, plan.grid, bundle.spectra, bundle.bins, plan.options.psfTail);
-        work.solver.solve(input_, work.tile, bundle, &output, nullptr);
+        work.solver.solve(input_, work.tile, bundle, &output, nullptr, PatchSolver::Roots::Eigenvalues);
         if (output.reports == nullptr) return;
         const IndexRange subbundles = seamless::subbundlesOfBundle(plan, batch.subbundles.first);
         for (int sub = subbundles.first; sub < subbundles.last; ++sub)

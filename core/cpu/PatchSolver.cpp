@@ -36,9 +36,10 @@ kernels::BandView PatchSolver::bandView(std::vector<double>& storage, int n, int
 }
 
 void PatchSolver::solve(const FrameInput& input, const SpotTile& tile, const Patch& patch, const FrameOutput* output,
-                        PatchDetail* detail) {
+                        PatchDetail* detail, Roots roots) {
     const Plan& plan = *input.plan;
     patch_ = patch;
+    roots_ = roots;
     report_ = {};
     nspec_ = patch.spectra.count();
     nwave_ = patch.bins.count();
@@ -207,11 +208,13 @@ PatchSolver::Outcome PatchSolver::decorrelate(const FrameInput& input, double re
     const NamedRange range(input.timeline, "decorrelation", tags);
     report_.condition = 0.0;
     if (plan.options.decorrelate == Decorrelate::Noise) return resolvePatch() ? Outcome::Solved : Outcome::NotPositive;
-    if (denseResolution_ != nullptr) return resolveSideBySide() ? Outcome::Solved : Outcome::NotPositive;
-    for (int ispec = 0; ispec < nspec_; ++ispec) {
-        if (!patch_.core.contains(patch_.spectra.first + ispec)) continue; // what is only padding is thrown away
+    // What is only padding is thrown away, but where all of R is asked for.
+    const IndexRange wanted = denseResolution_ != nullptr ? IndexRange{0, nspec_}
+                                                          : IndexRange{patch_.core.first - patch_.spectra.first,
+                                                                       patch_.core.last - patch_.spectra.first};
+    if (roots_ == Roots::SideBySide) return resolveSideBySide(wanted) ? Outcome::Solved : Outcome::NotPositive;
+    for (int ispec = wanted.first; ispec < wanted.last; ++ispec)
         if (!resolveSpectrum(ispec)) return Outcome::NotPositive;
-    }
     return Outcome::Solved;
 }
 
@@ -236,15 +239,15 @@ bool PatchSolver::solveXflux() {
     return true;
 }
 
-/// Q_s = S_s^(1/2) of all spectra, in the lanes of the machine's vectors.
-bool PatchSolver::resolveSideBySide() {
+/// Q_s = S_s^(1/2) of some spectra, in the lanes of the machine's vectors.
+bool PatchSolver::resolveSideBySide(IndexRange spectra) {
     const std::size_t stride = kernels::paddedStride(size(nwave_));
     const int lanes = LaneSolver::lanes();
     sideBySide_.shape(1, nwave_, 0, 1, 0);
     sideBySide_.requireDense();
     for (int i = 0; i < nwave_; ++i) std::fill_n(sideBySide_.x(0, i), lanes, 0.0);
-    for (int first = 0; first < nspec_; first += lanes) {
-        const int count = std::min(lanes, nspec_ - first);
+    for (int first = spectra.first; first < spectra.last; first += lanes) {
+        const int count = std::min(lanes, spectra.last - first);
         // Idle lanes have the unit matrix.
         for (int i = 0; i < nwave_; ++i) {
             std::fill_n(sideBySide_.schur(0, i, 0), sideBySide_.denseStride() * size(lanes), 0.0);
@@ -356,9 +359,9 @@ bool PatchSolver::resolveByEigenvalues(int spectrum) {
     const std::vector<double>& values = eigen_.values();
     report_.condition = std::max(report_.condition, values.front() > 0.0 ? values.back() / values.front()
                                                                          : std::numeric_limits<double>::infinity());
-    roots_.resize(size(nwave_));
-    for (std::size_t i = 0; i < roots_.size(); ++i) roots_[i] = std::sqrt(std::max(values[i], 0.0));
-    eigen_.compose(roots_, q_);
+    eigenRoots_.resize(size(nwave_));
+    for (std::size_t i = 0; i < eigenRoots_.size(); ++i) eigenRoots_[i] = std::sqrt(std::max(values[i], 0.0));
+    eigen_.compose(eigenRoots_, q_);
     applyResolution(q_.data(), nwave_, spectrum * nwave_);
     return true;
 }
@@ -384,9 +387,9 @@ bool PatchSolver::resolvePatch() {
     if (!eigen_.compute(square_.data(), n)) return false;
     const std::vector<double>& values = eigen_.values();
     report_.condition = values.front() > 0.0 ? values.back() / values.front() : std::numeric_limits<double>::infinity();
-    roots_.resize(size(n));
-    for (std::size_t i = 0; i < roots_.size(); ++i) roots_[i] = std::sqrt(std::max(values[i], 0.0));
-    eigen_.compose(roots_, q_);
+    eigenRoots_.resize(size(n));
+    for (std::size_t i = 0; i < eigenRoots_.size(); ++i) eigenRoots_[i] = std::sqrt(std::max(values[i], 0.0));
+    eigen_.compose(eigenRoots_, q_);
     applyResolution(q_.data(), n, 0);
     return true;
 }

@@ -107,6 +107,8 @@ private slots:
         };
         const BenchReport report = runBench(*backend, options);
         QCOMPARE(repeats, (std::vector<int>{-1, 0, 1, 2, -1, 0, 1, 2}));
+        QCOMPARE(report.onePatch.values.size(), static_cast<std::size_t>(std::min(60, report.patches)));
+        QVERIFY(report.onePatch.smallest() > 0.0);
         QCOMPARE(report.nspec, 4);
         QCOMPARE(report.bundles, 2.0);
         QCOMPARE(report.runs.size(), std::size_t{2});
