@@ -29,7 +29,7 @@ function(patchlight_quick_to_compile)
     if(PATCHLIGHT_SANITIZE)
         add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-O0>)
     else()
-        add_compile_options($<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O2>)
+        add_compile_options($<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
     endif()
 endfunction()
 
