@@ -7,6 +7,7 @@
 #include "core/frame/ExtractedFrame.h"
 #include "gpu/BatchGeometry.h"
 #include "gpu/Floors.h"
+#include "gpu/Ladders.h"
 #include "gpu/Launch.h"
 
 #include <algorithm>
@@ -184,21 +185,6 @@ struct Lane {
         grow(out, layout.out, [&](std::size_t bytes) { return device.allocatePinned(bytes); });
     }
 };
-
-Ladder ladderOf(const std::vector<InverseSquareRoot>& rungs) {
-    Ladder ladder;
-    for (const InverseSquareRoot& f : rungs) {
-        if (ladder.rungs == mostRungs || f.pole.size() > static_cast<std::size_t>(mostPoles))
-            throw Error(
-                fmt::format("the ladder of square roots has more than {} rungs or {} poles", mostRungs, mostPoles));
-        const int r = ladder.rungs++;
-        ladder.kappa[r] = f.kappa;
-        ladder.poles[r] = static_cast<int>(f.pole.size());
-        std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
-        std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
-    }
-    return ladder;
-}
 
 /// Copies of the PSF and of the square roots' poles on the device.
 class Constants {

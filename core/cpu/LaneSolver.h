@@ -58,12 +58,9 @@ public:
     /// Solves with full blocks, nothing left out but second neighbours: xflux, and S_s of the core spectra, of which rootDense() makes Q. xflux
     /// is NaN in lanes whose matrix is not positive. @param withXflux  else only S_s
     void solveDense(int coreFirst, int coreLast, bool withXflux = true);
-    /// S_s[i][j], i <= j, after solveDense() and until rootDense(): [lanes].
-    [[nodiscard]] const double* schur(int spectrum, int i, int j) const {
-        return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
-    }
     /// Room for matrices of one's own in place of solveDense(), to be written through schur() before rootDense().
     void requireDense();
+    /// S_s[i][j], i <= j, until rootDense(): [lanes].
     [[nodiscard]] double* schur(int spectrum, int i, int j) {
         return left_.data() + (flat(spectrum, i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
     }

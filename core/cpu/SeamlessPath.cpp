@@ -753,17 +753,13 @@ void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& o
     const int context = anewContext(waiting);
     const int n = plan.grid.nwavestep + 2 * context;
     std::vector<Run> runs = makeRuns(plan, waiting, context);
-    const auto byLanes = [&](const auto& solve) {
-        for (std::size_t begin = 0; begin < runs.size(); begin += lanes) {
-            const auto part = std::span<Run>(runs).subspan(begin, std::min(lanes, runs.size() - begin));
-            std::vector<Segment> segments;
-            for (const Run& run : part) segments.push_back(run.segment);
-            solve(part, std::span<const Segment>(segments), part.back().segment.spectra.count());
-        }
-    };
     const NamedRange range(input.timeline, "full blocks");
     if (!dense_) dense_ = std::make_unique<LaneSolver>();
-    byLanes([&](std::span<Run> part, std::span<const Segment> segments, int nspec) {
+    for (std::size_t begin = 0; begin < runs.size(); begin += lanes) {
+        const auto part = std::span<Run>(runs).subspan(begin, std::min(lanes, runs.size() - begin));
+        std::vector<Segment> segments;
+        for (const Run& run : part) segments.push_back(run.segment);
+        const int nspec = part.back().segment.spectra.count();
         dense_->shape(nspec, n, reach_, size(bands_.narrow + 1), plan.ndiag);
         gather(*dense_, segments, nspec, n);
         for (std::size_t lane = 0; lane < part.size(); ++lane) closeEnds(*dense_, segments[lane], n, lane);
@@ -801,7 +797,7 @@ void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& o
                           DenseAccess{dense_.get(), s, segments[lane].first, lane});
             }
         });
-    });
+    }
 }
 
 /// The last rung: Q of a segment's S by eigen-decomposition, where its condition number is beyond all poles.

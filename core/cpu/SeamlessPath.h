@@ -105,7 +105,7 @@ private:
     /// PatchStatus bits: why a result may not be kept; 0: it may.
     [[nodiscard]] static std::uint32_t judge(const Check& check, const ErrorBounds& bounds);
     /// True where second neighbours matter.
-    /// True where what a neighbour's blocks lie beyond their narrow band may not be left out of its elimination.
+    /// True where what a neighbour's blocks have beyond their narrow band may not be left out of its elimination.
     [[nodiscard]] bool isTainted(const Plan& plan, int spectrum, int step, const Check& check,
                                  const ErrorBounds& bounds) const;
     [[nodiscard]] static bool isFar(const Check& check, const ErrorBounds& bounds);

@@ -143,13 +143,7 @@ private Q_SLOTS:
         const test::SmallExposure small = test::smallExposure();
         Psf psf = small.psf;
         psf.pack();
-        ExtractionOptions options;
-        options.wavelength = small.range;
-        options.bundlesize = 5;
-        options.nsubbundles = 2;
-        options.nwavestep = 15;
-        options.wavepad = 5;
-        const Plan plan = makePlan(psf, options);
+        const Plan plan = makePlan(psf, test::smallPatches(small));
         const auto backend = makeCpuBackend();
         const PatchDetail detail = extractPatch(*backend, small.pixels.view(), psf, plan, plan.patch(0, 2));
         const auto nwave = static_cast<std::size_t>(detail.patch.bins.count());

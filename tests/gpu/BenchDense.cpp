@@ -6,6 +6,7 @@
 #include "core/cpu/SymmetricEigen.h"
 #include "gpu/CudaDevice.h"
 #include "gpu/HostDevice.h"
+#include "gpu/Ladders.h"
 #include "gpu/Launch.h"
 
 #include <CLI/CLI.hpp>
@@ -52,18 +53,6 @@ template <class T> T* carve(const Memory& memory, std::size_t& used, std::size_t
     T* piece = reinterpret_cast<T*>(memory.data() + used);
     used += (count * sizeof(T) + 255) / 256 * 256;
     return piece;
-}
-
-Ladder ladderOf(const std::vector<InverseSquareRoot>& rungs) {
-    Ladder ladder;
-    for (const InverseSquareRoot& f : rungs) {
-        const int r = ladder.rungs++;
-        ladder.kappa[r] = f.kappa;
-        ladder.poles[r] = static_cast<int>(f.pole.size());
-        std::copy(f.pole.begin(), f.pole.end(), ladder.pole[r]);
-        std::copy(f.weight.begin(), f.weight.end(), ladder.weight[r]);
-    }
-    return ladder;
 }
 
 /// Milliseconds of our kernel for all matrices, and the largest relative error of the first one's row sums.

@@ -69,6 +69,17 @@ inline SmallExposure smallExposure(int nspec = 10, int bundlesize = 5, int nx = 
     return out;
 }
 
+/// Options that cut it into patches of 2 or 3 fibers by 15 wavelengths.
+inline ExtractionOptions smallPatches(const SmallExposure& exposure) {
+    ExtractionOptions options;
+    options.wavelength = exposure.range;
+    options.bundlesize = 5;
+    options.nsubbundles = 2;
+    options.nwavestep = 15;
+    options.wavepad = 5;
+    return options;
+}
+
 /// Makes a PSF one of two cores (GAUSS-HERMITE2): a wide second one, the first cut at 3 sigma. To be packed.
 inline void giveSecondCore(Psf& psf) {
     psf.type = PsfType::GaussHermite2;

@@ -35,13 +35,7 @@ struct SmallWindow {
         image->pixels = small.pixels.pixels;
         image->ivar = small.pixels.weights;
         image->mask.assign(image->pixels.size(), 0);
-        ExtractionOptions options;
-        options.wavelength = small.range;
-        options.bundlesize = 5;
-        options.nsubbundles = 2;
-        options.nwavestep = 15;
-        options.wavepad = 5;
-        document().setOptions(options);
+        document().setOptions(smallPatches(small));
         document().setImage(image, std::make_shared<WeightedPixels>(small.pixels));
         document().setPsf(psf, std::make_shared<widgets::TraceMap>(*psf, image->nx, image->ny));
         window.resize(1600, 1000);

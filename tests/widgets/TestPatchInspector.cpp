@@ -46,14 +46,8 @@ struct Exposure {
     std::unique_ptr<Backend> backend = makeCpuBackend();
 
     Exposure() {
-        ExtractionOptions options;
-        options.wavelength = small.range;
-        options.bundlesize = 5;
-        options.nsubbundles = 2;
-        options.nwavestep = 15;
-        options.wavepad = 5;
         psf->pack();
-        plan = std::make_shared<Plan>(makePlan(*psf, options));
+        plan = std::make_shared<Plan>(makePlan(*psf, test::smallPatches(small)));
         image->nx = small.pixels.nx;
         image->ny = small.pixels.ny;
         image->pixels = small.pixels.pixels;
