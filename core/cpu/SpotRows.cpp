@@ -79,19 +79,22 @@ struct ScaledErfc {
 /// Pixels that a trace may move sideways within a spot's height.
 inline constexpr int mostSlant = 16;
 
-/// One group of bins side by side in vector lanes, while its spots are evaluated.
+/// One group of bins side by side in vector lanes, while its spots are evaluated, each on its own stamp.
 struct SpotGroup {
     const PsfView* psf;
     int spectrum;
     const double* wavelength; ///< [lanes]
-    const double* x;
+    const double* x;          ///< centre from the stamp's corner, pixels
     const double* y;
-    const double* cornerX;
-    const double* cornerY;
-    int column0, columns; ///< CCD columns and rows that the group's stamps cover
-    int row0, rows;
     bool tail;
 };
+
+/// to[c * toStride] = scale from[c * fromStride], one by one: strides that the compiler knows tempt it into shuffling vectors, which takes twice
+/// as long.
+HWY_NOINLINE void scaleStrided(const double* from, std::size_t fromStride, double* to,
+                               std::size_t toStride, int count, double scale) {
+    for (int c = 0; c < count; ++c, from += fromStride, to += toStride) *to = scale * *from;
+}
 
 } // namespace patchlight
 #endif
@@ -128,9 +131,9 @@ HWY_INLINE void gaussianAndErf(Vec e, Vec& gauss, Vec& erf) {
     erf = hn::CopySign(hn::Sub(hn::Set(d, 1.0), erfc), e);
 }
 
-/// Pixel-integrated Gauss-Hermite functions, as pixelGaussHermite() has them, for pixels first .. first + count - 1 of all lanes.
-/// @param out [degree + 1][count][lanes]; @param work [2][count + 1][lanes]
-void pixelFunctions(int first, Vec position, Vec sigma, int degree, int count, double* out, double* work) {
+/// Pixel-integrated Gauss-Hermite functions, as pixelGaussHermite() has them, for pixels 0 .. count - 1 of all lanes.
+/// @param out [degree + 1][count][lanes]; @param work [3][count + 1][lanes]
+void pixelFunctions(Vec position, Vec sigma, int degree, int count, double* out, double* work) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
     const Vec inverse = hn::Div(hn::Set(d, 1.0), sigma);
@@ -139,8 +142,7 @@ void pixelFunctions(int first, Vec position, Vec sigma, int degree, int count, d
     double* before = gauss + static_cast<std::size_t>(count + 1) * lanes;
     Vec lower = hn::Zero(d);
     for (int k = 0; k <= count; ++k) {
-        const Vec e =
-            hn::Mul(hn::Sub(hn::Sub(hn::Set(d, static_cast<double>(first + k)), position), hn::Set(d, 0.5)), inverse);
+        const Vec e = hn::Mul(hn::Sub(hn::Sub(hn::Set(d, static_cast<double>(k)), position), hn::Set(d, 0.5)), inverse);
         Vec g;
         Vec upper;
         gaussianAndErf(e, g, upper);
@@ -229,7 +231,20 @@ HWY_INLINE void addCoreRows(const double* coeff, int degX, int degY, const doubl
     };
     int k = 0;
     for (; k + 6 <= columns; k += 6) block(k, std::integral_constant<int, 6>());
-    for (; k < columns; ++k) block(k, std::integral_constant<int, 1>());
+    switch (columns - k) {
+    case 5:
+        return block(k, std::integral_constant<int, 5>());
+    case 4:
+        return block(k, std::integral_constant<int, 4>());
+    case 3:
+        return block(k, std::integral_constant<int, 3>());
+    case 2:
+        return block(k, std::integral_constant<int, 2>());
+    case 1:
+        return block(k, std::integral_constant<int, 1>());
+    default:
+        return;
+    }
 }
 
 /// Puts sum_ij c_ij px_i py_j into the group's stamp [rows][columns][lanes], or adds it to what is there.
@@ -246,8 +261,7 @@ void addCore(const double* coeff, int degX, int degY, const double* px, const do
                        stamp + static_cast<std::size_t>(r) * line);
 }
 
-/// Evaluates a group's spots into stamp [rows][columns][lanes], zero outside each lane's own stamp; the same physics as evaluateSpot(),
-/// which documents it. @param scales out, per lane: what makes the spot's sum 1; 0 for a spot without light
+/// Evaluates a group's spots into stamp [stampY][stampX][lanes]; the same physics as evaluateSpot(), which documents it. @param scales out, per lane: what makes the spot's sum 1; 0 for a spot without light
 void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double* work) {
     const Tag d;
     const std::size_t lanes = hn::Lanes(d);
@@ -289,24 +303,22 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
     }
     const auto value = [&](int p) { return hn::Load(d, parameter + static_cast<std::size_t>(p) * lanes); };
 
-    const int columns = group.columns;
-    const int rows = group.rows;
+    const int columns = psf.stampX();
+    const int rows = psf.stampY();
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
     double* px = work;
     double* py = px + static_cast<std::size_t>(highest * columns) * lanes;
     double* scratch = py + static_cast<std::size_t>(highest * rows) * lanes;
     const Vec x = hn::LoadU(d, group.x);
     const Vec y = hn::LoadU(d, group.y);
-    const Vec cornerX = hn::LoadU(d, group.cornerX);
-    const Vec cornerY = hn::LoadU(d, group.cornerY);
-    pixelFunctions(group.column0, x, value(SigmaX), psf.degX, columns, px, scratch);
-    pixelFunctions(group.row0, y, value(SigmaY), psf.degY, rows, py, scratch);
+    pixelFunctions(x, value(SigmaX), psf.degX, columns, px, scratch);
+    pixelFunctions(y, value(SigmaY), psf.degY, rows, py, scratch);
     addCore(parameter + static_cast<std::size_t>(psf.ghOffset()) * lanes, psf.degX, psf.degY, px, py, columns, rows,
             false, stamp);
 
     const auto offsets = [&](int r, int k, Vec& dx, Vec& dy) {
-        dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), x);
-        dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), y);
+        dx = hn::Sub(hn::Set(d, static_cast<double>(k)), x);
+        dy = hn::Sub(hn::Set(d, static_cast<double>(r)), y);
     };
     if (psf.type == PsfType::GaussHermite2) {
         const Vec cut = hn::Mul(value(NSigma), value(NSigma));
@@ -320,8 +332,8 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
                 double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
                 hn::Store(hn::IfThenElseZero(hn::Lt(hn::MulAdd(dx, dx, hn::Mul(dy, dy)), cut), hn::Load(d, p)), d, p);
             }
-        pixelFunctions(group.column0, x, value(SigmaX2), psf.degX2, columns, px, scratch);
-        pixelFunctions(group.row0, y, value(SigmaY2), psf.degY2, rows, py, scratch);
+        pixelFunctions(x, value(SigmaX2), psf.degX2, columns, px, scratch);
+        pixelFunctions(y, value(SigmaY2), psf.degY2, rows, py, scratch);
         addCore(parameter + static_cast<std::size_t>(psf.gh2Offset()) * lanes, psf.degX2, psf.degY2, px, py, columns,
                 rows, true, stamp);
     }
@@ -343,45 +355,25 @@ void evaluateGroup(const SpotGroup& group, double* stamp, double* scales, double
             }
     }
 
-    // Each lane's own stamp, clipped at zero and normalised.
-    const Vec width = hn::Set(d, static_cast<double>(psf.stampX()));
-    const Vec height = hn::Set(d, static_cast<double>(psf.stampY()));
-    // Columns that every lane's stamp has: from the rightmost corner to the leftmost stamp's end.
-    const int insideFirst =
-        std::clamp(static_cast<int>(hn::GetLane(hn::MaxOfLanes(d, cornerX))) - group.column0, 0, columns);
-    const int insideLast = std::clamp(
-        psf.stampX() + static_cast<int>(hn::GetLane(hn::MinOfLanes(d, cornerX))) - group.column0, insideFirst, columns);
+    // Clipped at zero. NaN compares as not positive.
     Vec partial[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d),
                       hn::Zero(d)}; // so that no addition waits for the one before
-    for (int r = 0; r < rows; ++r) {
-        const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(group.row0 + r)), cornerY);
-        const auto inY = hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height));
-        // NaN compares as not positive.
-        const auto clip = [&](int k, Vec& sum) {
-            double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
-            const Vec v = hn::Load(d, p);
-            const Vec kept = hn::IfThenElseZero(hn::And(inY, hn::Gt(v, hn::Zero(d))), v);
-            hn::Store(kept, d, p);
-            sum = hn::Add(sum, kept);
-        };
-        const auto clipAtEdge = [&](int k) {
-            const Vec dx = hn::Sub(hn::Set(d, static_cast<double>(group.column0 + k)), cornerX);
-            const auto inX = hn::And(hn::Ge(dx, hn::Zero(d)), hn::Lt(dx, width));
-            double* p = stamp + static_cast<std::size_t>(r * columns + k) * lanes;
-            hn::Store(hn::IfThenElseZero(inX, hn::Load(d, p)), d, p);
-            clip(k, partial[k % 4]);
-        };
-        int k = 0;
-        for (; k < insideFirst; ++k) clipAtEdge(k);
-        for (; k + 4 <= insideLast; k += 4) {
-            clip(k, partial[0]);
-            clip(k + 1, partial[1]);
-            clip(k + 2, partial[2]);
-            clip(k + 3, partial[3]);
-        }
-        for (; k < insideLast; ++k) clip(k, partial[0]);
-        for (; k < columns; ++k) clipAtEdge(k);
+    const int pixels = rows * columns;
+    const auto clip = [&](int i, Vec& sum) {
+        double* p = stamp + static_cast<std::size_t>(i) * lanes;
+        const Vec v = hn::Load(d, p);
+        const Vec kept = hn::IfThenElseZero(hn::Gt(v, hn::Zero(d)), v);
+        hn::Store(kept, d, p);
+        sum = hn::Add(sum, kept);
+    };
+    int i = 0;
+    for (; i + 4 <= pixels; i += 4) {
+        clip(i, partial[0]);
+        clip(i + 1, partial[1]);
+        clip(i + 2, partial[2]);
+        clip(i + 3, partial[3]);
     }
+    for (; i < pixels; ++i) clip(i, partial[0]);
     const Vec sum = hn::Add(hn::Add(partial[0], partial[1]), hn::Add(partial[2], partial[3]));
     const auto usable = hn::And(hn::Gt(sum, hn::Zero(d)), hn::Lt(sum, hn::Set(d, 1e300)));
     hn::StoreU(hn::IfThenElseZero(usable, hn::Div(hn::Set(d, 1.0), sum)), d, scales);
@@ -395,24 +387,26 @@ void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& 
     const IndexRange bins = spots.bins();
     const IndexRange rows = spots.rows();
     const int width = spots.width();
-    const int tallest = spots.stampY() + mostLanes * spots.stampY();
-    const int widest = 2 * spots.stampX() + mostSlant;
+    const int stampX = spots.stampX();
+    const int stampY = spots.stampY();
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
-    const std::size_t need = static_cast<std::size_t>(lanes) *
-                             static_cast<std::size_t>(psf.nparam + highest * (widest + tallest) +
-                                                      3 * (std::max(widest, tallest) + 1) + widest * tallest);
-    double* stamp = spots.work.require(need);
-    double* work = stamp + static_cast<std::size_t>(widest * tallest * lanes);
+    const std::size_t stampSize = static_cast<std::size_t>(stampX * stampY * lanes);
+    double* stamp = spots.work.require(stampSize + static_cast<std::size_t>(lanes) *
+                                                       static_cast<std::size_t>(psf.nparam + highest * (stampX + stampY) +
+                                                                                3 * (std::max(stampX, stampY) + 1)));
+    double* work = stamp + stampSize;
     const int ready = spots.rowsReady(group0);
 
     for (int spectrum = spots.spectra().first; spectrum < spots.spectra().last; ++spectrum) {
         for (int part = 0; part < parts; ++part) {
             const std::size_t slot0 = static_cast<std::size_t>(part * lanes);
-            const auto fill = [&](int row) {
-                double* out = spots.row(spectrum, row) + slot0;
-                for (int c = 0; c < width; ++c) hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
-            };
             int& touched = spots.touched(spectrum, part); // rows before it have been written
+            const auto clearTo = [&](int end) {
+                for (; touched < std::min(end, rows.last); ++touched) {
+                    double* out = spots.row(spectrum, touched) + slot0;
+                    for (int c = 0; c < width; ++c) hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
+                }
+            };
             const int base = group0 + part * lanes;
             const int first = std::max(base, bins.first);
             const int last = std::min(base + lanes, bins.last);
@@ -420,66 +414,31 @@ void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& 
                 HWY_ALIGN double wavelength[mostLanes];
                 HWY_ALIGN double x[mostLanes];
                 HWY_ALIGN double y[mostLanes];
-                HWY_ALIGN double cornerX[mostLanes];
-                HWY_ALIGN double cornerY[mostLanes];
-                HWY_ALIGN double present[mostLanes];
                 HWY_ALIGN double scales[mostLanes];
-                int left = spots.cornerX(spectrum, first);
-                int right = left;
-                int bottom = spots.cornerY(spectrum, first);
-                int top = bottom;
                 for (int lane = 0; lane < lanes; ++lane) {
                     const int bin = std::clamp(base + lane, first, last - 1);
                     wavelength[lane] = grid.wavelength(bin);
-                    x[lane] = *spots.traceX(spectrum, bin);
-                    y[lane] = *spots.traceY(spectrum, bin);
-                    cornerX[lane] = spots.cornerX(spectrum, bin);
-                    cornerY[lane] = spots.cornerY(spectrum, bin);
-                    present[lane] = base + lane >= first && base + lane < last ? 1.0 : 0.0;
-                    left = std::min(left, spots.cornerX(spectrum, bin));
-                    right = std::max(right, spots.cornerX(spectrum, bin));
-                    bottom = std::min(bottom, spots.cornerY(spectrum, bin));
-                    top = std::max(top, spots.cornerY(spectrum, bin));
+                    x[lane] = *spots.traceX(spectrum, bin) - spots.cornerX(spectrum, bin);
+                    y[lane] = *spots.traceY(spectrum, bin) - spots.cornerY(spectrum, bin);
                 }
-                const int row0 = bottom;
-                const int row1 = top + spots.stampY();
-                SpotGroup group{
-                    &psf, spectrum,    wavelength, x, y, cornerX, cornerY, left, right - left + spots.stampX(),
-                    row0, row1 - row0, withTail};
-                evaluateGroup(group, stamp, scales, work);
-                for (int bin = first; bin < last; ++bin)
-                    spots.setSpotSum(spectrum, bin, scales[bin - base] > 0.0 ? 1.0 : 0.0);
+                evaluateGroup({&psf, spectrum, wavelength, x, y, withTail}, stamp, scales, work);
 
-                const Vec scale = hn::Load(d, scales);
-                const auto here = hn::And(hn::Gt(hn::Load(d, present), hn::Zero(d)), hn::Gt(scale, hn::Zero(d)));
-                const Vec height = hn::Set(d, static_cast<double>(spots.stampY()));
-                const Vec corner = hn::Load(d, cornerY);
-                for (int row = touched; row < std::min(row0, rows.last); ++row) fill(row);
-                for (int row = std::max(row0, rows.first); row < std::min(row1, rows.last); ++row) {
-                    const Vec dy = hn::Sub(hn::Set(d, static_cast<double>(row)), corner);
-                    const auto mine = hn::And(here, hn::And(hn::Ge(dy, hn::Zero(d)), hn::Lt(dy, height)));
-                    const Vec factor = hn::IfThenElseZero(mine, scale);
-                    // Column c of the row is column c + shift of the group's stamp.
-                    const int shift = spots.columnOrigin(spectrum, row) - left;
-                    const double* from =
-                        stamp + static_cast<std::ptrdiff_t>((row - row0) * group.columns + shift) * lanes;
-                    double* out = spots.row(spectrum, row) + slot0;
-                    // A row that the group before has written keeps its slots.
-                    const bool fresh = row >= touched;
-                    const int begin = std::clamp(-shift, 0, width);
-                    const int end = std::clamp(group.columns - shift, begin, width);
-                    for (int c = 0; c < width; ++c) {
-                        double* to = out + static_cast<std::size_t>(c * Slots);
-                        const Vec v = c >= begin && c < end
-                                          ? hn::Mul(hn::Load(d, from + static_cast<std::ptrdiff_t>(c) * lanes), factor)
-                                          : hn::Zero(d);
-                        hn::Store(fresh ? v : hn::IfThenElse(mine, v, hn::Load(d, to)), d, to);
+                clearTo(spots.cornerY(spectrum, last - 1) + stampY);
+                for (int bin = first; bin < last; ++bin) {
+                    const int lane = bin - base;
+                    const double scale = scales[lane];
+                    spots.setSpotSum(spectrum, bin, scale > 0.0 ? 1.0 : 0.0);
+                    if (!(scale > 0.0)) continue;
+                    const int corner = spots.cornerY(spectrum, bin);
+                    for (int row = std::max(corner, rows.first); row < std::min(corner + stampY, rows.last); ++row) {
+                        const double* from = stamp + (row - corner) * stampX * lanes + lane;
+                        double* to = spots.row(spectrum, row) + slot0 + lane +
+                                     (spots.cornerX(spectrum, bin) - spots.columnOrigin(spectrum, row)) * Slots;
+                        scaleStrided(from, static_cast<std::size_t>(lanes), to, Slots, stampX, scale);
                     }
                 }
-                touched = std::max(touched, std::min(row1, rows.last));
             }
-            // Rows that others may use now, where these slots have no light.
-            for (; touched < ready; ++touched) fill(touched);
+            clearTo(ready); // rows that others may use now, where these slots have no light
         }
     }
 }
@@ -709,15 +668,20 @@ HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
     return {here.first, std::min(here.last, std::max(here.first, spots.active(spectrum, row + 1).first))};
 }
 
-/// Stores a finished sum over rows of A_{s, bin} w A_{t, other}.
-HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, double product) {
+/// Stores finished sums over rows of A_{s, bin} w A_{t, other}, which products(other) reads.
+template <class Products>
+HWY_INLINE void keepProducts(PairSums& sums, int s, int t, int bin, IndexRange others, const Products& products) {
     const std::size_t i = sums.index(s, bin);
     if (t == s) {
-        if (other >= bin) sums.self_[i * sums.selfWidth() + static_cast<std::size_t>(other - bin)] = product;
+        double* self = sums.self_.data() + i * sums.selfWidth();
+        for (int other = std::max(others.first, bin); other < others.last; ++other) self[other - bin] = products(other);
     } else if (t == s + 1) {
-        sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
+        double* next = sums.next_.data() + i * sums.stride() + sums.reach();
+        for (int other = others.first; other < others.last; ++other) next[other - bin] = products(other);
     } else {
-        sums.second_[i] = std::max(sums.second_[i], product);
+        double largest = sums.second_[i];
+        for (int other = others.first; other < others.last; ++other) largest = std::max(largest, products(other));
+        sums.second_[i] = largest;
     }
 }
 
@@ -745,7 +709,16 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
         double* weighted = weight + columns;
         double* good = weighted + columns;
         const std::size_t line = static_cast<std::size_t>(row) * static_cast<std::size_t>(ccd.nx);
-        for (int x = std::max(0, left); x < std::min(ccd.nx, right); ++x) {
+        const int firstPixel = std::max(0, left);
+        const int lastPixel = std::min(ccd.nx, right);
+        // Pieces of rows, of which the hardware does not foresee the next.
+        if (constexpr int ahead = 4; row + ahead < ccd.ny)
+            for (int x = firstPixel; x < lastPixel; x += 16) {
+                const std::size_t there = line + static_cast<std::size_t>(ahead * ccd.nx + x);
+                hwy::Prefetch(ccd.weights + there);
+                hwy::Prefetch(ccd.pixels + there);
+            }
+        for (int x = firstPixel; x < lastPixel; ++x) {
             const double w = static_cast<double>(ccd.weights[line + static_cast<std::size_t>(x)]);
             weight[x - left] = w;
             weighted[x - left] = w * static_cast<double>(ccd.pixels[line + static_cast<std::size_t>(x)]);
@@ -814,11 +787,10 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
                 runningY[a] = runningWeight[a] = runningUnmasked[a] = 0.0;
                 for (int t = s; t <= s + 2 && t < spectra.last; ++t) {
                     double* product = running(t);
-                    const IndexRange theirs = spots.active(t, row);
-                    for (int other = theirs.first; other < theirs.last; ++other)
-                        keepProduct(sums, s, t, bin, other,
-                                    t == s ? selfProduct(product, a, other % slots, slots)
-                                           : product[a * slots + other % slots]);
+                    keepProducts(sums, s, t, bin, spots.active(t, row), [&](int other) {
+                        return t == s ? selfProduct(product, a, other % slots, slots)
+                                      : product[a * slots + other % slots];
+                    });
                     for (int l = 0; l < slots; ++l) product[a * slots + l] = 0.0;
                     if (t == s)
                         for (int l = 0; l < slots; ++l) product[l * slots + a] = 0.0;
@@ -831,7 +803,8 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
                 for (int other = theirs.first; other < theirs.last; ++other) {
                     const int l = other % slots;
                     for (int bin = done.last; bin < mine.last; ++bin)
-                        keepProduct(sums, s, t, bin, other, product[(bin % slots) * slots + l]);
+                        keepProducts(sums, s, t, bin, {other, other + 1},
+                                     [&](int) { return product[(bin % slots) * slots + l]; });
                     for (int a = 0; a < slots; ++a) product[a * slots + l] = 0.0;
                 }
             }
@@ -936,23 +909,7 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
             width_ = std::max(width_, right - left + stampX_);
         }
     }
-    if (width_ > stampX_ + mostSlant) return false;
-    // Bins of one vector are evaluated on one rectangle of pixels, which must not be much larger than its spots.
-    for (int s = spectra.first; s < spectra.last; ++s) {
-        for (int group = bins.first / fewSlots * fewSlots; group < bins.last; group += fewSlots) {
-            const int first = std::max(group, bins.first);
-            const int last = std::min(group + fewSlots, bins.last);
-            int left = cornerX(s, first);
-            int right = left;
-            for (int bin = first; bin < last; ++bin) {
-                left = std::min(left, cornerX(s, bin));
-                right = std::max(right, cornerX(s, bin));
-            }
-            if (right - left > stampX_ + mostSlant || cornerY(s, last - 1) - cornerY(s, first) > fewSlots * stampY_)
-                return false;
-        }
-    }
-    return true;
+    return width_ <= stampX_ + mostSlant;
 }
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail) {

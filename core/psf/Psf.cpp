@@ -86,12 +86,25 @@ void Psf::pack() {
     }
 }
 
-PsfView Psf::view() const {
+PsfView Psf::traceView() const {
     const LegendreSeries& sx = series.at("X");
     const LegendreSeries& sy = series.at("Y");
     PsfView v;
-    v.type = type;
     v.nspec = nspec;
+    v.ncoeffX = sx.ncoeff;
+    v.ncoeffY = sy.ncoeff;
+    v.coeffX = sx.coeff.data();
+    v.coeffY = sy.coeff.data();
+    v.domainX[0] = sx.wavemin;
+    v.domainX[1] = sx.wavemax;
+    v.domainY[0] = sy.wavemin;
+    v.domainY[1] = sy.wavemax;
+    return v;
+}
+
+PsfView Psf::view() const {
+    PsfView v = traceView();
+    v.type = type;
     v.hsizeX = hsizeX;
     v.hsizeY = hsizeY;
     v.degX = degX;
@@ -102,14 +115,6 @@ PsfView Psf::view() const {
     v.ncoeff = ncoeff_;
     v.coeff = packed_.data();
     v.domain = domain_.data();
-    v.ncoeffX = sx.ncoeff;
-    v.ncoeffY = sy.ncoeff;
-    v.coeffX = sx.coeff.data();
-    v.coeffY = sy.coeff.data();
-    v.domainX[0] = sx.wavemin;
-    v.domainX[1] = sx.wavemax;
-    v.domainY[0] = sy.wavemin;
-    v.domainY[1] = sy.wavemax;
     if (const auto it = series.find("TAILAMP"); it != series.end())
         v.hasTail = std::any_of(it->second.coeff.begin(), it->second.coeff.end(), [](double c) { return c != 0.0; });
     return v;
@@ -117,11 +122,11 @@ PsfView Psf::view() const {
 
 double Psf::wavemin() const { return series.at("GHSIGX").wavemin; }
 double Psf::wavemax() const { return series.at("GHSIGX").wavemax; }
-double Psf::x(int spectrum, double wavelength) const { return traceX(view(), spectrum, wavelength); }
-double Psf::y(int spectrum, double wavelength) const { return traceY(view(), spectrum, wavelength); }
+double Psf::x(int spectrum, double wavelength) const { return traceX(traceView(), spectrum, wavelength); }
+double Psf::y(int spectrum, double wavelength) const { return traceY(traceView(), spectrum, wavelength); }
 
 double Psf::wavelengthAt(int spectrum, double y) const {
-    const PsfView v = view();
+    const PsfView v = traceView();
     double lo = v.domainY[0];
     double hi = v.domainY[1];
     const double slope = (traceY(v, spectrum, hi) - traceY(v, spectrum, lo)) / (hi - lo);

@@ -72,6 +72,9 @@ public:
     [[nodiscard]] double wavelengthAt(int spectrum, double y) const;
 
 private:
+    /// What the traces alone need.
+    [[nodiscard]] PsfView traceView() const;
+
     std::vector<double> packed_; ///< [nspec][nparam][ncoeff], core and tail parameters
     std::vector<double> domain_; ///< [nparam][2], Angstrom
     int ncoeff_ = 0;
