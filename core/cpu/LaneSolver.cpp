@@ -428,32 +428,88 @@ struct DenseKernels {
     static HWY_INLINE Vec load(const double* p) { return hn::Load(Tag(), p); }
     static HWY_INLINE void store(Vec v, double* p) { hn::Store(v, Tag(), p); }
 
+    /// Rows that are worked on together where a tile of them by four columns must fit into the registers.
+    static constexpr int tileRows = hn::MaxLanes(Tag()) == 8 ? 4 : 2;
+    static constexpr int tileColumns = 4;
+
+    /// Calls body(row, number of rows) for rows [first, last), R at a time and then one by one; the number is a constant's type.
+    template <int R, class Body> static HWY_INLINE void byRows(int first, int last, const Body& body) {
+        int i = first;
+        for (; i + R <= last; i += R) body(i, std::integral_constant<int, R>());
+        for (; i < last; ++i) body(i, std::integral_constant<int, 1>());
+    }
+
+    /// t = U^-T t for R rows from `diagonal`, the factor's element (i, i) of the first of them; 1/u_ii in place of u_ii.
+    template <int R>
+    static HWY_INLINE void forwardTile(const double* diagonal, std::size_t row, std::size_t step,
+                                       Vec (&t)[R][tileColumns]) {
+        PATCHLIGHT_UNROLL
+        for (int p = 0; p < R; ++p) {
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < p; ++r) {
+                const Vec u = load(diagonal + static_cast<std::size_t>(r) * row + static_cast<std::size_t>(p) * step);
+                PATCHLIGHT_UNROLL
+                for (int c = 0; c < tileColumns; ++c) t[p][c] = hn::NegMulAdd(u, t[r][c], t[p][c]);
+            }
+            const Vec inverse =
+                load(diagonal + static_cast<std::size_t>(p) * row + static_cast<std::size_t>(p) * step);
+            PATCHLIGHT_UNROLL
+            for (int c = 0; c < tileColumns; ++c) t[p][c] = hn::Mul(t[p][c], inverse);
+        }
+    }
+
     /// A = U^T U in place, with 1/u_ii in place of u_ii. Pivots that are not positive make the lane NaN. @param band  off-diagonals that are not zero
     static void cholesky(double* a, int n, int band) {
         const Tag d;
         const std::size_t step = hn::Lanes(d);
         const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
-        for (int i = 0; i < n; ++i) {
-            double* to = a + static_cast<std::size_t>(i) * row;
-            Vec inverse = hn::Zero(d);
-            for (int j0 = i; j0 <= std::min(n - 1, i + band); j0 += blockColumns) {
-                Vec t[blockColumns];
-                PATCHLIGHT_UNROLL
-                for (int c = 0; c < blockColumns; ++c) t[c] = load(to + static_cast<std::size_t>(j0 + c) * step);
-                for (int k = std::max(0, i - band); k < i; ++k) {
-                    const double* from = a + static_cast<std::size_t>(k) * row;
-                    const Vec u = load(from + static_cast<std::size_t>(i) * step);
-                    PATCHLIGHT_UNROLL
-                    for (int c = 0; c < blockColumns; ++c)
-                        t[c] = hn::NegMulAdd(u, load(from + static_cast<std::size_t>(j0 + c) * step), t[c]);
+        const auto rows = [&](int i0, auto count) {
+            constexpr int R = decltype(count)::value;
+            double* const to = a + static_cast<std::size_t>(i0) * row;
+            const int k0 = std::max(0, i0 - band);
+            const int end = std::min(n, i0 + R + band);
+            // The triangle on the diagonal first: the tiles right of it need it.
+            for (int i = i0; i < i0 + R; ++i) {
+                for (int j = i; j < i0 + R; ++j) {
+                    double* element = to + static_cast<std::size_t>(i - i0) * row + static_cast<std::size_t>(j) * step;
+                    Vec t = load(element);
+                    for (int k = k0; k < i; ++k) {
+                        const double* from = a + static_cast<std::size_t>(k) * row;
+                        t = hn::NegMulAdd(load(from + static_cast<std::size_t>(i) * step),
+                                          load(from + static_cast<std::size_t>(j) * step), t);
+                    }
+                    const double* inverse =
+                        to + static_cast<std::size_t>(i - i0) * row + static_cast<std::size_t>(i) * step;
+                    store(j == i ? hn::Div(hn::Set(d, 1.0), hn::Sqrt(t)) : hn::Mul(t, load(inverse)), element);
                 }
-                if (j0 == i) inverse = hn::Div(hn::Set(d, 1.0), hn::Sqrt(t[0]));
-                PATCHLIGHT_UNROLL
-                for (int c = 0; c < blockColumns; ++c)
-                    if (j0 + c < n) store(hn::Mul(t[c], inverse), to + static_cast<std::size_t>(j0 + c) * step);
-                if (j0 == i) store(inverse, to + static_cast<std::size_t>(i) * step);
             }
-        }
+            for (int j0 = i0 + R; j0 < end; j0 += tileColumns) {
+                Vec t[R][tileColumns];
+                PATCHLIGHT_UNROLL
+                for (int p = 0; p < R; ++p) {
+                    PATCHLIGHT_UNROLL
+                    for (int c = 0; c < tileColumns; ++c)
+                        t[p][c] =
+                            load(to + static_cast<std::size_t>(p) * row + static_cast<std::size_t>(j0 + c) * step);
+                }
+                for (int k = k0; k < i0; ++k) {
+                    const double* from = a + static_cast<std::size_t>(k) * row;
+                    PATCHLIGHT_UNROLL
+                    for (int p = 0; p < R; ++p) {
+                        const Vec u = load(from + static_cast<std::size_t>(i0 + p) * step);
+                        PATCHLIGHT_UNROLL
+                        for (int c = 0; c < tileColumns; ++c)
+                            t[p][c] = hn::NegMulAdd(u, load(from + static_cast<std::size_t>(j0 + c) * step), t[p][c]);
+                    }
+                }
+                forwardTile(to + static_cast<std::size_t>(i0) * step, row, step, t);
+                for (int p = 0; p < R; ++p)
+                    for (int c = 0; c < tileColumns && j0 + c < n; ++c)
+                        store(t[p][c],
+                              to + static_cast<std::size_t>(p) * row + static_cast<std::size_t>(j0 + c) * step);
+            }
+        };
+        byRows<tileRows>(0, n, rows);
     }
 
     /// x = U^-T x.
@@ -499,31 +555,51 @@ struct DenseKernels {
             const int k0 = std::max(0, j0 - reach);
             double* mine = x + static_cast<std::size_t>(j0 / blockColumns) * blockSize;
             Vec product[blockColumns];
-            for (Vec& v : product) v = hn::Zero(d);
-            for (int k = k0; k < n; ++k) {
-                Vec t[blockColumns];
-                PATCHLIGHT_UNROLL
-                for (int c = 0; c < blockColumns; ++c) {
-                    const int j = j0 + c;
-                    t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
-                }
-                for (int m = std::max(k0, k - band); m < k; ++m) {
-                    const Vec u = load(factor + static_cast<std::size_t>(m) * row + static_cast<std::size_t>(k) * step);
-                    const double* before = mine + static_cast<std::size_t>(m) * blockColumns * step;
+            PATCHLIGHT_UNROLL
+            for (int half = 0; half < blockColumns; half += tileColumns) {
+                Vec sum[tileColumns];
+                for (Vec& v : sum) v = hn::Zero(d);
+                double* const columns = mine + static_cast<std::size_t>(half) * step;
+                const auto rows = [&](int k, auto count) {
+                    constexpr int R = decltype(count)::value;
+                    Vec t[R][tileColumns];
                     PATCHLIGHT_UNROLL
-                    for (int c = 0; c < blockColumns; ++c)
-                        t[c] = hn::NegMulAdd(u, load(before + static_cast<std::size_t>(c) * step), t[c]);
-                }
-                const Vec inverse =
-                    load(factor + static_cast<std::size_t>(k) * row + static_cast<std::size_t>(k) * step);
-                const Vec zk = load(z + static_cast<std::size_t>(k) * step);
-                double* to = mine + static_cast<std::size_t>(k) * blockColumns * step;
+                    for (int p = 0; p < R; ++p) {
+                        PATCHLIGHT_UNROLL
+                        for (int c = 0; c < tileColumns; ++c) {
+                            const int j = j0 + half + c;
+                            const int i = k + p;
+                            t[p][c] = j < n && j - i <= reach && i - j <= reach ? load(e(i, j)) : hn::Zero(d);
+                        }
+                    }
+                    for (int m = std::max(k0, k - band); m < k; ++m) {
+                        const double* u =
+                            factor + static_cast<std::size_t>(m) * row + static_cast<std::size_t>(k) * step;
+                        const double* before = columns + static_cast<std::size_t>(m) * blockColumns * step;
+                        PATCHLIGHT_UNROLL
+                        for (int p = 0; p < R; ++p) {
+                            const Vec um = load(u + static_cast<std::size_t>(p) * step);
+                            PATCHLIGHT_UNROLL
+                            for (int c = 0; c < tileColumns; ++c)
+                                t[p][c] = hn::NegMulAdd(um, load(before + static_cast<std::size_t>(c) * step), t[p][c]);
+                        }
+                    }
+                    forwardTile(factor + static_cast<std::size_t>(k) * row + static_cast<std::size_t>(k) * step, row,
+                                step, t);
+                    PATCHLIGHT_UNROLL
+                    for (int p = 0; p < R; ++p) {
+                        const Vec zk = load(z + static_cast<std::size_t>(k + p) * step);
+                        double* to = columns + static_cast<std::size_t>(k + p) * blockColumns * step;
+                        PATCHLIGHT_UNROLL
+                        for (int c = 0; c < tileColumns; ++c) {
+                            store(t[p][c], to + static_cast<std::size_t>(c) * step);
+                            sum[c] = hn::MulAdd(zk, t[p][c], sum[c]);
+                        }
+                    }
+                };
+                byRows<tileRows>(k0, n, rows);
                 PATCHLIGHT_UNROLL
-                for (int c = 0; c < blockColumns; ++c) {
-                    const Vec value = hn::Mul(t[c], inverse);
-                    store(value, to + static_cast<std::size_t>(c) * step);
-                    product[c] = hn::MulAdd(zk, value, product[c]);
-                }
+                for (int c = 0; c < tileColumns; ++c) product[half + c] = sum[c];
             }
             for (int c = 0; c < blockColumns && j0 + c < n; ++c) {
                 double* to = side + static_cast<std::size_t>(j0 + c) * step;
@@ -566,13 +642,6 @@ struct DenseKernels {
         }
     }
 
-    /// Calls body(row, number of rows) for rows [first, last), four at a time and then one by one; the number is a constant's type.
-    template <class Body> static HWY_INLINE void byFourRows(int first, int last, const Body& body) {
-        int i = first;
-        for (; i + 4 <= last; i += 4) body(i, std::integral_constant<int, 4>());
-        for (; i < last; ++i) body(i, std::integral_constant<int, 1>());
-    }
-
     /// p[first ..] = A v over rows and columns from `first` on, A's upper triangle.
     static void multiply(const double* a, int first, int n, const double* v, double* p) {
         const Tag d;
@@ -612,7 +681,7 @@ struct DenseKernels {
             PATCHLIGHT_UNROLL
             for (int r = 0; r < R; ++r) store(sum[r], p + at(i0 + r));
         };
-        byFourRows(first, n, rows);
+        byRows<4>(first, n, rows);
     }
 
     /// A -= v w^T + w v^T over rows and columns from `first` on, A's upper triangle.
@@ -641,7 +710,7 @@ struct DenseKernels {
                 }
             }
         };
-        byFourRows(first, n, rows);
+        byRows<4>(first, n, rows);
     }
 
     /// w = p - (tau/2) (v^T p) v, of which A -= v w^T + w v^T applies I - tau v v^T from both sides where p = tau A v.
@@ -731,7 +800,7 @@ struct DenseKernels {
                     }
                 }
             };
-            byFourRows(0, k + 1, above);
+            byRows<4>(0, k + 1, above);
             multiply(m, k + 1, n, v, work);
             reflectionSide(v, t, k + 1, n, work);
             subtractProducts(m, k + 1, n, v, work);
