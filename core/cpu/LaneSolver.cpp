@@ -451,8 +451,7 @@ struct DenseKernels {
                 PATCHLIGHT_UNROLL
                 for (int c = 0; c < tileColumns; ++c) t[p][c] = hn::NegMulAdd(u, t[r][c], t[p][c]);
             }
-            const Vec inverse =
-                load(diagonal + static_cast<std::size_t>(p) * row + static_cast<std::size_t>(p) * step);
+            const Vec inverse = load(diagonal + static_cast<std::size_t>(p) * row + static_cast<std::size_t>(p) * step);
             PATCHLIGHT_UNROLL
             for (int c = 0; c < tileColumns; ++c) t[p][c] = hn::Mul(t[p][c], inverse);
         }

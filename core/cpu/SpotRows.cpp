@@ -91,8 +91,8 @@ struct SpotGroup {
 
 /// to[c * toStride] = scale from[c * fromStride], one by one: strides that the compiler knows tempt it into shuffling vectors, which takes twice
 /// as long.
-HWY_NOINLINE void scaleStrided(const double* from, std::size_t fromStride, double* to,
-                               std::size_t toStride, int count, double scale) {
+HWY_NOINLINE void scaleStrided(const double* from, std::size_t fromStride, double* to, std::size_t toStride, int count,
+                               double scale) {
     for (int c = 0; c < count; ++c, from += fromStride, to += toStride) *to = scale * *from;
 }
 
@@ -391,9 +391,10 @@ void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& 
     const int stampY = spots.stampY();
     const int highest = std::max({psf.degX, psf.degY, psf.degX2, psf.degY2}) + 1;
     const std::size_t stampSize = static_cast<std::size_t>(stampX * stampY * lanes);
-    double* stamp = spots.work.require(stampSize + static_cast<std::size_t>(lanes) *
-                                                       static_cast<std::size_t>(psf.nparam + highest * (stampX + stampY) +
-                                                                                3 * (std::max(stampX, stampY) + 1)));
+    double* stamp =
+        spots.work.require(stampSize + static_cast<std::size_t>(lanes) *
+                                           static_cast<std::size_t>(psf.nparam + highest * (stampX + stampY) +
+                                                                    3 * (std::max(stampX, stampY) + 1)));
     double* work = stamp + stampSize;
     const int ready = spots.rowsReady(group0);
 
@@ -404,7 +405,8 @@ void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& 
             const auto clearTo = [&](int end) {
                 for (; touched < std::min(end, rows.last); ++touched) {
                     double* out = spots.row(spectrum, touched) + slot0;
-                    for (int c = 0; c < width; ++c) hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
+                    for (int c = 0; c < width; ++c)
+                        hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
                 }
             };
             const int base = group0 + part * lanes;
@@ -668,20 +670,15 @@ HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
     return {here.first, std::min(here.last, std::max(here.first, spots.active(spectrum, row + 1).first))};
 }
 
-/// Stores finished sums over rows of A_{s, bin} w A_{t, other}, which products(other) reads.
-template <class Products>
-HWY_INLINE void keepProducts(PairSums& sums, int s, int t, int bin, IndexRange others, const Products& products) {
+/// Stores a finished sum over rows of A_{s, bin} w A_{t, other}.
+HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, double product) {
     const std::size_t i = sums.index(s, bin);
     if (t == s) {
-        double* self = sums.self_.data() + i * sums.selfWidth();
-        for (int other = std::max(others.first, bin); other < others.last; ++other) self[other - bin] = products(other);
+        if (other >= bin) sums.self_[i * sums.selfWidth() + static_cast<std::size_t>(other - bin)] = product;
     } else if (t == s + 1) {
-        double* next = sums.next_.data() + i * sums.stride() + sums.reach();
-        for (int other = others.first; other < others.last; ++other) next[other - bin] = products(other);
+        sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
     } else {
-        double largest = sums.second_[i];
-        for (int other = others.first; other < others.last; ++other) largest = std::max(largest, products(other));
-        sums.second_[i] = largest;
+        sums.second_[i] = std::max(sums.second_[i], product);
     }
 }
 
@@ -709,16 +706,7 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
         double* weighted = weight + columns;
         double* good = weighted + columns;
         const std::size_t line = static_cast<std::size_t>(row) * static_cast<std::size_t>(ccd.nx);
-        const int firstPixel = std::max(0, left);
-        const int lastPixel = std::min(ccd.nx, right);
-        // Pieces of rows, of which the hardware does not foresee the next.
-        if (constexpr int ahead = 4; row + ahead < ccd.ny)
-            for (int x = firstPixel; x < lastPixel; x += 16) {
-                const std::size_t there = line + static_cast<std::size_t>(ahead * ccd.nx + x);
-                hwy::Prefetch(ccd.weights + there);
-                hwy::Prefetch(ccd.pixels + there);
-            }
-        for (int x = firstPixel; x < lastPixel; ++x) {
+        for (int x = std::max(0, left); x < std::min(ccd.nx, right); ++x) {
             const double w = static_cast<double>(ccd.weights[line + static_cast<std::size_t>(x)]);
             weight[x - left] = w;
             weighted[x - left] = w * static_cast<double>(ccd.pixels[line + static_cast<std::size_t>(x)]);
@@ -787,10 +775,11 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
                 runningY[a] = runningWeight[a] = runningUnmasked[a] = 0.0;
                 for (int t = s; t <= s + 2 && t < spectra.last; ++t) {
                     double* product = running(t);
-                    keepProducts(sums, s, t, bin, spots.active(t, row), [&](int other) {
-                        return t == s ? selfProduct(product, a, other % slots, slots)
-                                      : product[a * slots + other % slots];
-                    });
+                    const IndexRange theirs = spots.active(t, row);
+                    for (int other = theirs.first; other < theirs.last; ++other)
+                        keepProduct(sums, s, t, bin, other,
+                                    t == s ? selfProduct(product, a, other % slots, slots)
+                                           : product[a * slots + other % slots]);
                     for (int l = 0; l < slots; ++l) product[a * slots + l] = 0.0;
                     if (t == s)
                         for (int l = 0; l < slots; ++l) product[l * slots + a] = 0.0;
@@ -803,8 +792,7 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
                 for (int other = theirs.first; other < theirs.last; ++other) {
                     const int l = other % slots;
                     for (int bin = done.last; bin < mine.last; ++bin)
-                        keepProducts(sums, s, t, bin, {other, other + 1},
-                                     [&](int) { return product[(bin % slots) * slots + l]; });
+                        keepProduct(sums, s, t, bin, other, product[(bin % slots) * slots + l]);
                     for (int a = 0; a < slots; ++a) product[a * slots + l] = 0.0;
                 }
             }

@@ -64,7 +64,8 @@ private slots:
         const PsfView psf = t.psf.view();
         const IndexRange spectra{0, 5};
         // Stamps of two cores are a row lower.
-        if (kind != "two cores" && kind != "far apart") QCOMPARE(SpotRows::slotsFor(mostBinsOnRow(psf, grid, spectra, t.pixels.ny)), rowSlots);
+        if (kind != "two cores" && kind != "far apart")
+            QCOMPARE(SpotRows::slotsFor(mostBinsOnRow(psf, grid, spectra, t.pixels.ny)), rowSlots);
         const IndexRange bins{firstBin, grid.nbins() - 5};
         SpotRows rows;
         QVERIFY(rows.locate(psf, grid, spectra, bins, t.pixels.ny, rowSlots));
