@@ -41,8 +41,8 @@ tsan: ## the tests under ThreadSanitizer
 
 tidy: ## clang-tidy over all sources
 	@scripts/install-dependencies build test tidy $(window)
-	@$(call configure_and_build,release,-DPATCHLIGHT_TESTS=ON)
-	@scripts/tidy -p build/release
+	@$(call configure_and_build,debug,-DPATCHLIGHT_TESTS=ON)
+	@scripts/tidy -p build/debug
 
 fuzz: ## fuzz the file readers for FUZZ_SECONDS each
 	@scripts/install-dependencies build fuzz

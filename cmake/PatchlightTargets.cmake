@@ -41,6 +41,18 @@ function(patchlight_precompile target)
     endif()
 endfunction()
 
+# patchlight_unity(target): its files are compiled several at a time, where heavy headers' inline functions cost more than the files themselves.
+# The preset debug builds file by file.
+function(patchlight_unity target)
+    if(PATCHLIGHT_UNITY)
+        set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+        if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+            # A class of one file may have members of types that only this file knows.
+            target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+        endif()
+    endif()
+endfunction()
+
 add_library(patchlight_settings INTERFACE)
 # Headers are included from the root: #include "core/psf/Psf.h". Generated ones lie in the build folder.
 target_include_directories(patchlight_settings INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)

@@ -1357,13 +1357,6 @@ void medianChi2(FrameQuality& out, const ExtractedFrame& frame) {
     }
 }
 
-Array2<float> toFloat(const Array2<double>& values) {
-    Array2<float> out(values.rows(), values.columns());
-    std::transform(values.values().begin(), values.values().end(), out.values().begin(),
-                   [](double value) { return static_cast<float>(value); });
-    return out;
-}
-
 } // namespace
 
 const char* badBinKindName(BadBinKind kind) { return kindTexts.at(static_cast<std::size_t>(kind)).name; }

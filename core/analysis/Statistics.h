@@ -30,4 +30,12 @@ template <class T> [[nodiscard]] double medianInPlace(std::span<T> values) {
     return 1.482602218505602 * medianInPlace(values);
 }
 
+/// Largest magnitude of those that are finite; 0 of none.
+[[nodiscard]] inline double largestMagnitude(std::span<const double> values) {
+    double largest = 0.0;
+    for (const double value : values)
+        if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+    return largest;
+}
+
 } // namespace patchlight

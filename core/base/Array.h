@@ -44,6 +44,13 @@ private:
     std::vector<T> values_;
 };
 
+/// The same in single precision.
+[[nodiscard]] inline Array2<float> toFloat(const Array2<double>& array) {
+    Array2<float> out(array.rows(), array.columns());
+    for (std::size_t i = 0; i < array.size(); ++i) out.values()[i] = static_cast<float>(array.values()[i]);
+    return out;
+}
+
 /// Owning array of shape [planes][rows][columns], the last index fastest.
 template <class T> class Array3 {
 public:

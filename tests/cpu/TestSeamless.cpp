@@ -23,6 +23,11 @@ constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;
 #endif
+#ifdef __SANITIZE_THREAD__
+constexpr bool watchingThreads = true; // which meet in the same places in all rows of a table
+#else
+constexpr bool watchingThreads = false;
+#endif
 
 /// Largest differences of two extractions.
 struct Differences {
@@ -153,7 +158,7 @@ private slots:
         QTest::addColumn<QString>("masks");
         for (const char* masks : {"none", "3", "5", "7", "11", "column", "columns", "amplifier", "fiber", "gap", "edge",
                                   "everything", "left half"})
-            QTest::newRow(masks) << masks;
+            if (!watchingThreads || masks == std::string("5")) QTest::newRow(masks) << masks;
     }
     void agreesWithTheExactPath() {
         QFETCH(QString, masks);
@@ -197,7 +202,9 @@ private slots:
     void anyOptionsAgreeWithTheExactPath_data() {
         QTest::addColumn<QString>("change");
         // With a sanitizer each takes half a minute: one of each way through the code.
-        const std::set<std::string> enough{"nsubbundles 5", "no padding", "tail", "one fiber", "stamp 9 x 9"};
+        const std::set<std::string> enough =
+            watchingThreads ? std::set<std::string>{"one fiber"}
+                            : std::set<std::string>{"nsubbundles 5", "no padding", "tail", "one fiber", "stamp 9 x 9"};
         for (const char* change :
              {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "nwavestep 1000", "no padding",
               "wide padding",  "regularize",    "psferr",      "tail",           "pixpad 0.3",

@@ -1,6 +1,7 @@
 #include "widgets/psf/PsfInspector.h"
 
 #include "core/analysis/PsfFigures.h"
+#include "core/analysis/Statistics.h"
 #include "core/engine/Plan.h"
 #include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
@@ -36,19 +37,6 @@ namespace {
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 QString nameOf(const Psf& psf) { return QFileInfo(QString::fromStdString(psf.path)).fileName(); }
-
-Array2<float> toFloat(const Array2<double>& values) {
-    Array2<float> out(values.rows(), values.columns());
-    for (std::size_t i = 0; i < values.size(); ++i) out.values()[i] = static_cast<float>(values.values()[i]);
-    return out;
-}
-
-double largest(const Array2<double>& values) {
-    double out = 0;
-    for (const double value : values.values())
-        if (std::isfinite(value)) out = std::max(out, std::abs(value));
-    return out;
-}
 
 MatrixContent pixelsOf(const SpotStamp& spot, const QString& title) {
     MatrixContent content;
@@ -348,8 +336,8 @@ void PsfInspector::refreshSpot() {
     if (!stamp_) {
         for (MatrixContent& content : contents) content.problem = problem;
     } else {
-        double peak = largest(stamp_->values);
-        if (secondStamp_) peak = std::max(peak, largest(secondStamp_->values));
+        double peak = largestMagnitude(stamp_->values.values());
+        if (secondStamp_) peak = std::max(peak, largestMagnitude(secondStamp_->values.values()));
         const auto spotContent = [&](const SpotStamp& stamp, const QString& title) {
             MatrixContent content = pixelsOf(stamp, title);
             content.map = ColourMap::Kind::Heat;
@@ -364,7 +352,7 @@ void PsfInspector::refreshSpot() {
             contents[1] = spotContent(*secondStamp_, nameOf(*other));
             const SpotStamp difference = spotDifference(*stamp_, *secondStamp_);
             contents[2] = pixelsOf(difference, tr("second \u2212 first"));
-            const double most = largest(difference.values);
+            const double most = largestMagnitude(difference.values.values());
             contents[2].high = most > 0 ? most : 1e-6 * contents[0].high;
             contents[2].low = -contents[2].high;
             contents[2].symlog = log_;
@@ -497,7 +485,7 @@ void PsfInspector::refreshOffsetPlots() {
                                                               : offsets_->dwave;
         content.title = tr("second \u2212 first, %1").arg(offsetBox_->currentText());
         content.values = toFloat(values);
-        const double most = largest(values);
+        const double most = largestMagnitude(values.values());
         content.high = most > 0 ? most : 1e-6;
         content.low = -content.high;
         content.unit = offset_ == Offset::Wavelength ? tr("\u00c5") : tr("px");

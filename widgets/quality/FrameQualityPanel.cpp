@@ -80,13 +80,6 @@ QTableView* makeTable(QAbstractItemModel* model, const QString& name, QWidget* p
     return table;
 }
 
-std::shared_ptr<const Array2<float>> toFloat(const Array2<double>& values) {
-    auto out = std::make_shared<Array2<float>>(values.rows(), values.columns());
-    std::transform(values.values().begin(), values.values().end(), out->values().begin(),
-                   [](double value) { return static_cast<float>(value); });
-    return out;
-}
-
 /// A plane of the quality figures, kept alive by the whole.
 std::shared_ptr<const Array2<float>> member(const std::shared_ptr<const FrameQuality>& quality,
                                             const Array2<float>& plane) {
@@ -525,11 +518,12 @@ FrameMap::Plane FrameQualityPanel::plane(Map map) const {
             plane.categoryColours.push_back(kindColour(static_cast<BadBinKind>(k)).rgb());
         break;
     case Map::Flux:
-        set(toFloat(frame.flux), foundRange(Cuts::Zscale, "gray"), Pooling::Mean, tr("electron/\u00c5"));
+        set(std::make_shared<const Array2<float>>(toFloat(frame.flux)), foundRange(Cuts::Zscale, "gray"), Pooling::Mean,
+            tr("electron/\u00c5"));
         break;
     case Map::Ivar:
-        set(toFloat(frame.ivar), foundRange(Cuts::Percent98, "gray"), Pooling::Mean,
-            tr("(electron/\u00c5)\u207b\u00b2"));
+        set(std::make_shared<const Array2<float>>(toFloat(frame.ivar)), foundRange(Cuts::Percent98, "gray"),
+            Pooling::Mean, tr("(electron/\u00c5)\u207b\u00b2"));
         break;
     case Map::Snr:
         set(member(q, q->snr), foundRange(Cuts::Percent98, "sea"), Pooling::Mean);
@@ -544,7 +538,8 @@ FrameMap::Plane FrameQualityPanel::plane(Map map) const {
         set(member(q, q->maskedFraction), fixedRange(0, 1, "ember"), Pooling::Largest);
         break;
     case Map::Mask: {
-        set(toFloat(frame.flux), foundRange(Cuts::Zscale, "gray"), Pooling::Mean, tr("bits over the flux"));
+        set(std::make_shared<const Array2<float>>(toFloat(frame.flux)), foundRange(Cuts::Zscale, "gray"), Pooling::Mean,
+            tr("bits over the flux"));
         auto bits = std::make_shared<Array2<std::uint8_t>>(frame.mask.rows(), frame.mask.columns());
         std::transform(frame.mask.values().begin(), frame.mask.values().end(), bits->values().begin(),
                        [](std::uint32_t mask) {

@@ -1,6 +1,7 @@
 #include "widgets/resolution/ResolutionView.h"
 
 #include "core/analysis/ResolutionFigures.h"
+#include "core/analysis/Statistics.h"
 #include "core/base/Error.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
@@ -30,20 +31,6 @@ namespace patchlight::widgets {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-
-Array2<float> toFloat(const Array2<double>& values) {
-    Array2<float> out(values.rows(), values.columns());
-    for (std::size_t i = 0; i < values.size(); ++i) out.values()[i] = static_cast<float>(values.values()[i]);
-    return out;
-}
-
-/// Largest absolute value.
-double largest(const Array2<double>& values) {
-    double out = 0;
-    for (const double value : values.values())
-        if (std::isfinite(value)) out = std::max(out, std::abs(value));
-    return out;
-}
 
 } // namespace
 
@@ -353,7 +340,7 @@ void ResolutionView::refreshPicture() {
         } else {
             content.values = toFloat(band_->values);
             const auto ndiag = static_cast<double>(band_->ndiag());
-            setRange(largest(band_->values));
+            setRange(largestMagnitude(band_->values.values()));
             content.x0 = band_->wavelength.front();
             content.dx = band_->nwave() > 1 ? (band_->wavelength.back() - band_->wavelength.front()) /
                                                   static_cast<double>(band_->nwave() - 1)
@@ -393,7 +380,7 @@ void ResolutionView::refreshPicture() {
         if (values != nullptr && !values->empty()) {
             content.values = toFloat(*values);
             const bool correlation = matrix_ == Matrix::Correlation || matrix_ == Matrix::FluxCorrelation;
-            setRange(correlation ? 1.0 : largest(*values));
+            setRange(correlation ? 1.0 : largestMagnitude((*values).values()));
             content.unit = matrix_ == Matrix::InverseCovariance ? tr("photons\u207b\u00b2")
                            : matrix_ == Matrix::Covariance      ? tr("photons\u00b2")
                                                                 : QString();
