@@ -211,7 +211,7 @@ public:
 JobOutcome runMember(Rank& self) {
     Communicator& comm = self.comm;
     self.info.clock = self.elapsed();
-    comm.send(0, tagHello, pack(self.info));
+    comm.send(0, TagHello, pack(self.info));
     auto lastSent = Clock::now();
     auto lastHeard = lastSent;
     commands::Interrupt interrupt;
@@ -225,19 +225,19 @@ JobOutcome runMember(Rank& self) {
         while (std::optional<Message> message = comm.receive()) {
             if (message->from == 0) lastHeard = Clock::now();
             switch (message->tag) {
-            case tagOrder: {
+            case TagOrder: {
                 Order order;
                 unpack(message->bytes, order);
                 self.worker->take(order);
                 break;
             }
-            case tagPart:
+            case TagPart:
                 self.worker->takePart(std::move(message->bytes));
                 break;
-            case tagFinish:
-                comm.send(0, tagGoodbye, pack(self.goodbye(std::strtod(message->bytes.c_str(), nullptr))));
+            case TagFinish:
+                comm.send(0, TagGoodbye, pack(self.goodbye(std::strtod(message->bytes.c_str(), nullptr))));
                 break;
-            case tagEnd:
+            case TagEnd:
                 outcome.exitCode = static_cast<int>(std::strtol(message->bytes.c_str(), nullptr, 10));
                 ended = true;
                 break;
@@ -247,8 +247,8 @@ JobOutcome runMember(Rank& self) {
         }
         if (self.worker) {
             self.worker->watchClock();
-            for (OutgoingPart& part : self.worker->parts()) comm.send(part.leader, tagPart, std::move(part.bytes));
-            for (const TaskResult& result : self.worker->results()) comm.send(0, tagResult, pack(result));
+            for (OutgoingPart& part : self.worker->parts()) comm.send(part.leader, TagPart, std::move(part.bytes));
+            for (const TaskResult& result : self.worker->results()) comm.send(0, TagResult, pack(result));
         }
         const auto now = Clock::now();
         std::string_view word;
@@ -260,7 +260,7 @@ JobOutcome runMember(Rank& self) {
             word = drainWord;
         }
         if (!word.empty() || now - lastSent > std::chrono::seconds(1)) {
-            comm.send(0, tagAlive, std::string(word));
+            comm.send(0, TagAlive, std::string(word));
             lastSent = now;
         }
         if (std::chrono::duration<double>(now - lastHeard).count() > self.settings.lostAfter) {
@@ -365,26 +365,26 @@ private:
             Known& known = ranks[static_cast<std::size_t>(message->from)];
             known.heard = Clock::now();
             switch (message->tag) {
-            case tagHello: {
+            case TagHello: {
                 WorkerInfo info;
                 unpack(message->bytes, info);
                 join(info);
                 break;
             }
-            case tagResult: {
+            case TagResult: {
                 TaskResult result;
                 unpack(message->bytes, result);
                 take(result);
                 break;
             }
-            case tagPart:
+            case TagPart:
                 self.worker->takePart(std::move(message->bytes));
                 break;
-            case tagAlive:
+            case TagAlive:
                 if (message->bytes == abandonWord) abandon = true;
                 if (message->bytes == drainWord) drainNow = true;
                 break;
-            case tagGoodbye: {
+            case TagGoodbye: {
                 Goodbye goodbye;
                 unpack(message->bytes, goodbye);
                 known.saidGoodbye = true;
@@ -403,7 +403,7 @@ private:
             if (part.leader == 0)
                 self.worker->takePart(std::move(part.bytes));
             else
-                comm.send(part.leader, tagPart, std::move(part.bytes));
+                comm.send(part.leader, TagPart, std::move(part.bytes));
         }
         for (const TaskResult& result : self.worker->results()) take(result);
     }
@@ -457,7 +457,7 @@ private:
         if (order.rank == 0)
             self.worker->take(order);
         else
-            comm.send(order.rank, tagOrder, pack(order));
+            comm.send(order.rank, TagOrder, pack(order));
     }
 
     void obeySignals() {
@@ -516,7 +516,7 @@ private:
         if (now - lastBeat < std::chrono::seconds(1)) return;
         lastBeat = now;
         for (int i = 1; i < comm.size(); ++i)
-            if (!ranks[static_cast<std::size_t>(i)].lost) comm.send(i, tagAlive, "");
+            if (!ranks[static_cast<std::size_t>(i)].lost) comm.send(i, TagAlive, "");
     }
 
     [[nodiscard]] int usableRanks() const {
@@ -530,7 +530,7 @@ private:
         ranks[0].saidGoodbye = true;
         for (int i = 1; i < comm.size(); ++i)
             if (!ranks[static_cast<std::size_t>(i)].lost)
-                comm.send(i, tagFinish, fmt::format("{:.9f}", summary.offsets[static_cast<std::size_t>(i)]));
+                comm.send(i, TagFinish, fmt::format("{:.9f}", summary.offsets[static_cast<std::size_t>(i)]));
         const auto waiting = [&] {
             return std::any_of(ranks.begin(), ranks.end(),
                                [](const Known& known) { return !known.lost && !known.saidGoodbye; });
@@ -571,7 +571,7 @@ private:
             if (ranks[static_cast<std::size_t>(i)].lost)
                 lost = true;
             else
-                comm.send(i, tagEnd, fmt::format("{}", code));
+                comm.send(i, TagEnd, fmt::format("{}", code));
         }
         self.flush();
         self.leave(code, lost && comm.size() > 1);

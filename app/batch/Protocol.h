@@ -12,14 +12,14 @@ using commands::FrameTask;
 using commands::PatchCounts;
 
 enum Tag : int {
-    tagHello = 1,   ///< worker -> scheduler: WorkerInfo
-    tagOrder = 2,   ///< scheduler -> worker: Order
-    tagResult = 3,  ///< worker -> scheduler: TaskResult
-    tagPart = 4,    ///< worker -> the frame's leader: spectra of a part
-    tagAlive = 5,   ///< both ways, now and then
-    tagFinish = 6,  ///< scheduler -> worker: there will be no more orders
-    tagGoodbye = 7, ///< worker -> scheduler: Goodbye
-    tagEnd = 8,     ///< scheduler -> worker: leave
+    TagHello = 1,   ///< worker -> scheduler: WorkerInfo
+    TagOrder = 2,   ///< scheduler -> worker: Order
+    TagResult = 3,  ///< worker -> scheduler: TaskResult
+    TagPart = 4,    ///< worker -> the frame's leader: spectra of a part
+    TagAlive = 5,   ///< both ways, now and then
+    TagFinish = 6,  ///< scheduler -> worker: there will be no more orders
+    TagGoodbye = 7, ///< worker -> scheduler: Goodbye
+    TagEnd = 8,     ///< scheduler -> worker: leave
 };
 
 /// What a rank is asked to do.

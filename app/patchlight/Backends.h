@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-namespace CLI {
+namespace CLI { // NOLINT(readability-identifier-naming): CLI11's
 class App;
 }
 

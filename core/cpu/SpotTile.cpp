@@ -9,16 +9,40 @@
 
 #include <hwy/highway.h>
 
+#include "core/cpu/LaneSpots-inl.h" // after foreach_target.h
+
 HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {
 
-/// evaluateSpot() as it stands, compiled for each instruction set: flattened, so that what it calls is, too.
-__attribute__((flatten)) void EvaluateSpots(const PsfView& psf, int spectrum, const double* wavelength, int count,
-                                            bool withTail, double* stamps, std::size_t stride, int* cornerX,
-                                            int* cornerY) {
-    for (int i = 0; i < count; ++i)
-        evaluateSpot(psf, spectrum, wavelength[i], withTail, stamps + static_cast<std::size_t>(i) * stride, cornerX[i],
-                     cornerY[i]);
+/// The spots of a spectrum at `count` wavelengths, each [stampY][stampX] at its multiple of `stride`, with their corners.
+void EvaluateSpots(const PsfView& psf, int spectrum, const double* wavelength, int count, bool withTail, double* stamps,
+                   std::size_t stride, int* cornerX, int* cornerY, AlignedBuffer& memory) {
+    const int lanes = static_cast<int>(hn::Lanes(Tag()));
+    const std::size_t pixels = static_cast<std::size_t>(psf.stampX() * psf.stampY());
+    const std::size_t groupSize = pixels * static_cast<std::size_t>(lanes);
+    double* group = memory.require(groupSize + spotGroupWork(psf, lanes));
+    HWY_ALIGN double wave[mostLanes];
+    HWY_ALIGN double x[mostLanes];
+    HWY_ALIGN double y[mostLanes];
+    HWY_ALIGN double scales[mostLanes];
+    for (int first = 0; first < count; first += lanes) {
+        const int here = std::min(lanes, count - first);
+        for (int lane = 0; lane < lanes; ++lane) {
+            const int i = first + std::min(lane, here - 1);
+            wave[lane] = wavelength[i];
+            const double atX = traceX(psf, spectrum, wavelength[i]);
+            const double atY = traceY(psf, spectrum, wavelength[i]);
+            cornerX[i] = spotCorner(psf.type, atX, psf.hsizeX);
+            cornerY[i] = spotCorner(psf.type, atY, psf.hsizeY);
+            x[lane] = atX - cornerX[i];
+            y[lane] = atY - cornerY[i];
+        }
+        evaluateGroup({&psf, spectrum, wave, x, y, withTail}, group, scales, group + groupSize);
+        for (int lane = 0; lane < here; ++lane)
+            scaleStrided(group + lane, static_cast<std::size_t>(lanes),
+                         stamps + static_cast<std::size_t>(first + lane) * stride, 1, static_cast<int>(pixels),
+                         scales[lane]);
+    }
 }
 
 } // namespace patchlight::HWY_NAMESPACE
@@ -46,7 +70,7 @@ void SpotTile::evaluate(const PsfView& psf, const WavelengthGrid& grid, IndexRan
         const std::size_t i = corners_.index(spectrum, bins.first);
         HWY_DYNAMIC_DISPATCH(EvaluateSpots)
         (psf, spectrum, wavelengths_.data(), bins.count(), withTail, stamps_.data() + i * stampStride_, stampStride_,
-         corners_.x.data() + i, corners_.y.data() + i);
+         corners_.x.data() + i, corners_.y.data() + i, work_);
     }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/cpu/AlignedBuffer.h"
 #include "core/engine/Plan.h"
 #include "core/psf/PsfView.h"
 
@@ -31,6 +32,7 @@ private:
     std::size_t stampStride_ = 0;
     std::vector<double> stamps_;      ///< [spectra][bins][stampY][stampX]
     std::vector<double> wavelengths_; ///< work: [bins], Angstrom
+    AlignedBuffer work_;
 };
 
 } // namespace patchlight

@@ -29,8 +29,8 @@ template <class T> std::optional<T> parseNumber(std::string_view text) {
     throw UsageError(fmt::format("--{}: {} expected, got '{}'", option, right, found));
 }
 
-OptionSpec integerOption(std::string name, char shortName, std::string keyword, std::string unit, std::string help,
-                         std::string defaultText, int ExtractionOptions::*member, int minimum) {
+OptionSpec integerOption(const std::string& name, char shortName, std::string keyword, std::string unit,
+                         std::string help, std::string defaultText, int ExtractionOptions::*member, int minimum) {
     OptionSpec spec;
     spec.name = name;
     spec.shortName = shortName;
@@ -49,7 +49,7 @@ OptionSpec integerOption(std::string name, char shortName, std::string keyword, 
     return spec;
 }
 
-OptionSpec realOption(std::string name, char shortName, std::string keyword, std::string unit, std::string help,
+OptionSpec realOption(const std::string& name, char shortName, std::string keyword, std::string unit, std::string help,
                       std::string defaultText, double ExtractionOptions::*member, double minimum, double maximum) {
     OptionSpec spec;
     spec.name = name;
@@ -71,7 +71,7 @@ OptionSpec realOption(std::string name, char shortName, std::string keyword, std
 }
 
 /// A flag without a value on the command line; `whenGiven` is what the member becomes.
-OptionSpec flagOption(std::string name, std::string keyword, std::string help, bool ExtractionOptions::*member,
+OptionSpec flagOption(const std::string& name, std::string keyword, std::string help, bool ExtractionOptions::*member,
                       bool whenGiven) {
     OptionSpec spec;
     spec.name = name;
@@ -91,8 +91,8 @@ OptionSpec flagOption(std::string name, std::string keyword, std::string help, b
 }
 
 template <class E>
-OptionSpec choiceOption(std::string name, std::string keyword, std::string help, std::vector<std::string> choices,
-                        E ExtractionOptions::*member) {
+OptionSpec choiceOption(const std::string& name, std::string keyword, std::string help,
+                        std::vector<std::string> choices, E ExtractionOptions::*member) {
     OptionSpec spec;
     spec.name = name;
     spec.keyword = std::move(keyword);
