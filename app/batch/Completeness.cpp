@@ -89,7 +89,7 @@ std::string whyIncomplete(const FrameTask& task) {
         try {
             const FitsFile file(*path, [](const FitsHdu&) { return false; });
             const char* const name = path == &task.output ? "FLUX" : "MODEL";
-            const std::string wrong = difference(*path, file.require(name).header, expected);
+            std::string wrong = difference(*path, file.require(name).header, expected);
             if (!wrong.empty()) return wrong;
             if (path == &task.output)
                 for (const char* hdu : {"IVAR", "MASK", "WAVELENGTH", "RESOLUTION", "CHI2PIX"}) (void)file.require(hdu);

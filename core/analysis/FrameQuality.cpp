@@ -226,16 +226,16 @@ public:
         for (Array2<float>* plane :
              {&out_.maskedFraction, &out_.fluxweight, &out_.neighbour, &out_.peakPull, &out_.chi2Line})
             *plane = Array2<float>(nspec, nwave, nanFloat);
-        maskedSaturated_ = Array2<float>(nspec, nwave, 0.0F);
-        chi2_ = Array2<float>(nspec, nwave, nanFloat);
-        saturated_ = Array2<float>(nspec, nwave, 0.0F);
-        onCcd_ = Array2<float>(nspec, nwave, 1.0F);
-        neighbourRatio_ = Array2<float>(nspec, nwave, 0.0F);
+        maskedSaturatedPixels = Array2<float>(nspec, nwave, 0.0F);
+        computedChi2 = Array2<float>(nspec, nwave, nanFloat);
+        saturatedPixels = Array2<float>(nspec, nwave, 0.0F);
+        shareOnCcd = Array2<float>(nspec, nwave, 1.0F);
+        neighbourRatio = Array2<float>(nspec, nwave, 0.0F);
         out_.blockRows = blockRows;
         const auto blocks = static_cast<std::size_t>((image.ny + blockRows - 1) / blockRows);
         out_.offsetByBlock = Array2<Measured>(nspec, blocks);
         out_.widthByBlock = Array2<Measured>(nspec, blocks);
-        spectra_.resize(nspec);
+        spectrumPasses.resize(nspec);
 
         const std::vector<IndexRange> bundles = bundlesOf(frame);
         std::vector<BundleModel> models(bundles.size());
@@ -250,12 +250,12 @@ public:
         residualMedians();
     }
 
-    Array2<float> chi2_;            ///< computed
-    Array2<float> saturated_;       ///< pixels at the ceiling below the model, in each bin's spot
-    Array2<float> maskedSaturated_; ///< pixels of each bin's spot that MASK says are saturated
-    Array2<float> onCcd_;           ///< share of the spot's light
-    Array2<float> neighbourRatio_;  ///< others' light over own, 0 where it is not significant
-    std::vector<SpectrumPass> spectra_;
+    Array2<float> computedChi2;          ///< computed
+    Array2<float> saturatedPixels;       ///< pixels at the ceiling below the model, in each bin's spot
+    Array2<float> maskedSaturatedPixels; ///< pixels of each bin's spot that MASK says are saturated
+    Array2<float> shareOnCcd;            ///< share of the spot's light
+    Array2<float> neighbourRatio;        ///< others' light over own, 0 where it is not significant
+    std::vector<SpectrumPass> spectrumPasses;
 
 private:
     static constexpr double derivativeStep = 0.02; ///< pixels, and relative
@@ -339,7 +339,7 @@ private:
         const SpotStrip& strip = strips[static_cast<std::size_t>(s - rows.first)];
         const auto row = static_cast<std::size_t>(s);
         const PsfView view = input_.psf->view();
-        SpectrumPass& pass = spectra_[row];
+        SpectrumPass& pass = spectrumPasses[row];
         const int ny = pixels_.ny;
 
         // Rows of which all light is in the model: not beyond the grid's ends, and no bin without a flux.
@@ -655,15 +655,15 @@ private:
                 }
             }
             out_.maskedFraction(row, bin) = static_cast<float>(std::max(0.0, 1.0 - unmasked));
-            onCcd_(row, bin) = static_cast<float>(onCcd);
+            shareOnCcd(row, bin) = static_cast<float>(onCcd);
             out_.fluxweight(row, bin) = static_cast<float>(weight);
-            maskedSaturated_(row, bin) = static_cast<float>(maskedSaturated);
+            maskedSaturatedPixels(row, bin) = static_cast<float>(maskedSaturated);
             if (complete && counted > 0) {
-                chi2_(row, bin) = static_cast<float>(chi2 / counted);
+                computedChi2(row, bin) = static_cast<float>(chi2 / counted);
                 out_.chi2Line(row, bin) = static_cast<float>(chi2Line / counted);
                 out_.peakPull(row, bin) = static_cast<float>(peak);
                 constexpr int plateau = 3; // pixels: fewer may be the top of a bright line
-                if (atCeiling >= plateau && deficit > 0) saturated_(row, bin) = static_cast<float>(atCeiling);
+                if (atCeiling >= plateau && deficit > 0) saturatedPixels(row, bin) = static_cast<float>(atCeiling);
             }
             own[bin] = square > 0 ? ownLight / square : 0;
             others[bin] = square > 0 ? otherLight / square : 0;
@@ -679,7 +679,7 @@ private:
             out_.neighbour(row, j) = other > 0 ? static_cast<float>(other / (other + ownPart)) : 0.0F;
             const double sigmas = other / step[j] * std::sqrt(std::max(0.0, frame.ivar(row, j)));
             if (sigmas > limits.neighbourSigma && other > limits.neighbourLight * ownPart)
-                neighbourRatio_(row, j) = static_cast<float>(other / std::max(ownPart, 1e-3 * other));
+                neighbourRatio(row, j) = static_cast<float>(other / std::max(ownPart, 1e-3 * other));
         }
     }
 
@@ -788,7 +788,7 @@ private:
     void finishColumns() {
         std::map<int, BadCcdColumn> columns;
         std::map<int, std::vector<double>> pulls;
-        for (const SpectrumPass& pass : spectra_) {
+        for (const SpectrumPass& pass : spectrumPasses) {
             std::map<int, bool> seen;
             for (const BlockFit& block : pass.blocks) {
                 if (block.column < 0) continue;
@@ -837,7 +837,7 @@ private:
             PullFigures sum;
             double bins = 0;
             std::vector<double> light;
-            for (const SpectrumPass& pass : spectra_) {
+            for (const SpectrumPass& pass : spectrumPasses) {
                 add(sum, pass.pulls[a]);
                 double all = 0;
                 for (const PullFigures& part : pass.pulls) all += static_cast<double>(part.count);
@@ -873,9 +873,9 @@ private:
         const ExtractedFrame& frame = *input_.frame;
         const std::vector<PsfBias> biases =
             psfFluxBias(*input_.psf, frame.specmin, static_cast<int>(frame.nspec()), wave_.front(), wave_.back());
-        for (std::size_t s = 0; s < spectra_.size(); ++s) {
+        for (std::size_t s = 0; s < spectrumPasses.size(); ++s) {
             FiberQuality& fiber = out_.fibers[s];
-            const SpectrumPass& pass = spectra_[s];
+            const SpectrumPass& pass = spectrumPasses[s];
             PullFigures sum;
             for (const PullFigures& part : pass.pulls) add(sum, part);
             fiber.pulls = finished(sum, pass.bins);
@@ -899,7 +899,7 @@ private:
         out_.noise.rowPull.assign(2 * static_cast<std::size_t>(ny), nanFloat);
         // Rows that the grid covers in all spectra: beyond them light is missing in the model.
         IndexRange rows{0, ny};
-        for (const SpectrumPass& pass : spectra_)
+        for (const SpectrumPass& pass : spectrumPasses)
             rows = {std::max(rows.first, pass.rows.first), std::min(rows.last, pass.rows.last)};
         const auto half = [&](std::size_t index, IndexRange range, bool along) {
             std::vector<double> values;
@@ -1090,7 +1090,7 @@ private:
         const double ivar = frame_.ivar(s, j);
         const std::uint32_t mask = frame_.mask(s, j);
         if (!std::isfinite(frame_.flux(s, j)) || !std::isfinite(ivar) || ivar < 0) return {BadBinKind::NotANumber, 1};
-        if (has(mask, SpecMaskBit::NoData) || (pass_ != nullptr && pass_->onCcd_(s, j) < 0.5F))
+        if (has(mask, SpecMaskBit::NoData) || (pass_ != nullptr && pass_->shareOnCcd(s, j) < 0.5F))
             return {BadBinKind::NoData, 1};
         const BinPlace place = pass_ != nullptr ? binPlace(view_, frame_, s, j) : BinPlace{};
         if (pass_ != nullptr) {
@@ -1104,8 +1104,8 @@ private:
         if (pass_ != nullptr) {
             if (const BadCcdColumn* column = badColumnAt(out_, place))
                 return {BadBinKind::BadColumn, std::sqrt(column->chi2)};
-            if (pass_->saturated_(s, j) > 0)
-                return {BadBinKind::Saturated, static_cast<double>(pass_->saturated_(s, j)) / 3};
+            if (pass_->saturatedPixels(s, j) > 0)
+                return {BadBinKind::Saturated, static_cast<double>(pass_->saturatedPixels(s, j)) / 3};
             const double peak = out_.peakPull(s, j);
             if (peak > limits.pixelPull) return {BadBinKind::CosmicRay, peak / limits.pixelPull};
             const Measured offset = offsetAt(out_, s, place);
@@ -1114,9 +1114,9 @@ private:
             const Measured width = widthAt(out_, s, place);
             if (width.significance() > limits.significance && std::abs(width.value) > limits.widthError)
                 return {BadBinKind::PsfWidth, std::abs(width.value) / limits.widthError};
-            if (pass_->neighbourRatio_(s, j) > 0)
+            if (pass_->neighbourRatio(s, j) > 0)
                 return {BadBinKind::Neighbour,
-                        static_cast<double>(pass_->neighbourRatio_(s, j)) / limits.neighbourLight};
+                        static_cast<double>(pass_->neighbourRatio(s, j)) / limits.neighbourLight};
         }
         if (ivar < limits.lowWeight * typicalIvar)
             return {BadBinKind::LowWeight, limits.lowWeight * typicalIvar / ivar};
@@ -1139,7 +1139,7 @@ private:
         constexpr int besideCosmic = 8;
         for (std::size_t s = 0; s < out_.nspec(); ++s)
             for (std::size_t j = 0; j < out_.nwave(); ++j) {
-                if (pass_->maskedSaturated_(s, j) > 0)
+                if (pass_->maskedSaturatedPixels(s, j) > 0)
                     spread(Kind::Saturated, s, j, 2, besideLine,
                            {Kind::CosmicRay, Kind::PoorFit, Kind::PsfWidth, Kind::TraceOffset});
                 switch (before(s, j)) {
@@ -1451,7 +1451,7 @@ FrameQuality measureFrameQuality(const QualityInput& input) {
     if (out.pixels) {
         pass.emplace(input, out);
         pass->run();
-        if (frame.chi2pix.empty()) out.chi2pix = pass->chi2_;
+        if (frame.chi2pix.empty()) out.chi2pix = pass->computedChi2;
     }
     if (out.chi2pix.empty())
         out.notes.emplace_back("the frame has no CHI2PIX, so that bins which fit badly are known by MASK alone");

@@ -3,6 +3,7 @@
 #include "core/engine/Engine.h"
 #include "core/engine/Seamless.h"
 #include "tests/support/NaiveExtraction.h"
+#include "tests/support/Sanitizers.h"
 #include "tests/support/SmallExposure.h"
 
 #include <QObject>
@@ -17,17 +18,6 @@
 using namespace patchlight;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#ifdef __SANITIZE_THREAD__
-constexpr bool watchingThreads = true; // which meet in the same places in all rows of a table
-#else
-constexpr bool watchingThreads = false;
-#endif
 
 /// Largest differences of two extractions.
 struct Differences {
@@ -158,7 +148,7 @@ private slots:
         QTest::addColumn<QString>("masks");
         for (const char* masks : {"none", "3", "5", "7", "11", "column", "columns", "amplifier", "fiber", "gap", "edge",
                                   "everything", "left half"})
-            if (!watchingThreads || masks == std::string("5")) QTest::newRow(masks) << masks;
+            if (!test::watchingThreads || masks == std::string("5")) QTest::newRow(masks) << masks;
     }
     void agreesWithTheExactPath() {
         QFETCH(QString, masks);
@@ -203,14 +193,15 @@ private slots:
         QTest::addColumn<QString>("change");
         // With a sanitizer each takes half a minute: one of each way through the code.
         const std::set<std::string> enough =
-            watchingThreads ? std::set<std::string>{"one fiber"}
-                            : std::set<std::string>{"nsubbundles 5", "no padding", "tail", "one fiber", "stamp 9 x 9"};
+            test::watchingThreads
+                ? std::set<std::string>{"one fiber"}
+                : std::set<std::string>{"nsubbundles 5", "no padding", "tail", "one fiber", "stamp 9 x 9"};
         for (const char* change :
              {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "nwavestep 1000", "no padding",
               "wide padding",  "regularize",    "psferr",      "tail",           "pixpad 0.3",
               "pixpad 1",      "reconvolved",   "barycentric", "one wavelength", "one fiber",
               "stamp 3 x 3",   "stamp 9 x 9",   "coarse grid", "fine grid",      "one bundle of ten"}) {
-            if (!sanitized || enough.contains(change)) QTest::newRow(change) << change;
+            if (!test::sanitized || enough.contains(change)) QTest::newRow(change) << change;
         }
     }
     void anyOptionsAgreeWithTheExactPath() {
