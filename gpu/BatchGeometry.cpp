@@ -1,10 +1,12 @@
 #include "gpu/BatchGeometry.h"
 
+#include "core/engine/Seamless.h"
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Traces.h"
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace patchlight::gpu {
 
@@ -98,15 +100,42 @@ bool BatchGeometry::locateSpots(const PsfView& psf, const Plan& plan, IndexRange
     return true;
 }
 
+int BatchGeometry::seamlessContext(const PsfView& psf, const Plan& plan, int subbundle, int ny) {
+    constexpr int usual = 64;
+    constexpr int narrow = 104;
+    constexpr int manyBins = 8; // on a row: with more the CPU's first rung has a wider band
+    const int most = mostBinsOnRow(psf, plan.grid, plan.subbundles[size(subbundle)].whole, ny);
+    return std::max(std::max(plan.ndiag, most) > manyBins ? narrow : usual, plan.grid.pad);
+}
+
 bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd) {
     const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
     const Subbundle& last = plan.subbundles[size(batch.subbundles.last - 1)];
     const IndexRange spectra{first.padded.first, last.padded.last};
-    const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
-                          plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
+    seamless_ = plan.options.method == Method::Seamless;
+    const int context = seamless_ ? seamlessContext(psf, plan, batch.subbundles.first, ccd.ny) : 0;
+    // Of the seamless method a segment is one patch of all the bundle's spectra.
+    const auto patchOf = [&](int sub, int step) {
+        Patch patch = plan.patch(sub, step);
+        if (!seamless_) return patch;
+        patch = seamless::contextPatch(plan, patch, context);
+        patch.spectra = patch.core = spectra;
+        return patch;
+    };
+    const IndexRange bins{patchOf(batch.subbundles.first, batch.steps.first).bins.first,
+                          patchOf(batch.subbundles.first, batch.steps.last - 1).bins.last};
     if (!locateSpots(psf, plan, spectra, bins, ccd.nx, ccd.ny)) return false;
     if (ownWidth_ > widestOwn || reach_ > longestReach) return false;
     rows_ = {first.core.first, last.core.last};
+    pad_ = plan.grid.pad;
+    around_ = (plan.grid.nwavestep + 2 * plan.grid.pad) / 2;
+    subbundles_.assign(size(spectra.count()), {});
+    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub) {
+        const Subbundle& part = plan.subbundles[size(sub)];
+        for (int s = part.core.first; s < part.core.last; ++s)
+            subbundles_[size(s - spectra.first)] = {part.core.first - spectra.first, part.padded.first - spectra.first,
+                                                    part.padded.last - spectra.first};
+    }
     const Patch firstPatch = plan.patch(batch.subbundles.first, batch.steps.first);
     const Patch lastPatch = plan.patch(batch.subbundles.first, batch.steps.last - 1);
     columns_ = {firstPatch.keepBins.first - plan.grid.pad, lastPatch.keepBins.last - plan.grid.pad};
@@ -114,10 +143,13 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
     tasks_.clear();
     pixels_ = 0;
     maxSpec_ = maxWave_ = 0;
-    for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+    const int subbundleEnd = seamless_ ? batch.subbundles.first + 1 : batch.subbundles.last;
+    for (int sub = batch.subbundles.first; sub < subbundleEnd; ++sub)
         for (int step = batch.steps.first; step < batch.steps.last; ++step) {
-            const Patch patch = plan.patch(sub, step);
-            const PixelWindow window = patchWindow(psf, patch, corners_, plan.options.pixpadFrac, ccd.nx, ccd.ny);
+            const Patch patch = patchOf(sub, step);
+            const PixelWindow window = seamless_
+                                           ? seamless::partWindow(psf, plan, patch, corners_, ccd.nx, ccd.ny)
+                                           : patchWindow(psf, patch, corners_, plan.options.pixpadFrac, ccd.nx, ccd.ny);
             PatchTask task;
             task.spectrum = patch.spectra.first - spectra.first;
             task.nspec = patch.spectra.count();
@@ -128,20 +160,42 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
             task.coreBin = patch.coreBins.first - patch.bins.first;
             task.coreBinEnd = patch.coreBins.last - patch.bins.first;
             task.keepBins = patch.keepBins.count();
+            task.checkBin = task.proveBin = 0;
+            task.checkBinEnd = task.proveBinEnd = task.nwave;
             task.x0 = window.x.first;
             task.x1 = window.x.last;
-            task.y0 = window.y.first;
-            task.y1 = window.y.last;
+            task.y0 = task.low = window.y.first;
+            task.y1 = task.high = window.y.last;
+            if (seamless_) {
+                task.checkBin = std::max(0, task.coreBin - seamless::neighbourhood);
+                task.checkBinEnd = std::min(task.nwave, task.coreBinEnd + seamless::neighbourhood);
+                task.proveBin = std::max(0, task.coreBin - seamless::removalNeighbourhood);
+                task.proveBinEnd = std::min(task.nwave, task.coreBinEnd + seamless::removalNeighbourhood);
+                const IndexRange rows = coreRows(patch);
+                task.low = std::max(task.low, rows.first);
+                task.high = std::max(task.low, std::min(task.high, rows.last));
+            }
             task.row = patch.core.first - rows_.first;
             task.column = patch.keepBins.first - plan.grid.pad - columns_.first;
             task.modelColumn = patch.coreBins.first - firstPatch.coreBins.first;
             task.pixels = pixels_;
-            if (!window.empty()) pixels_ += size(window.x.count()) * size(window.y.count());
+            if (!window.empty()) pixels_ += size(window.x.count()) * size(task.high - task.low);
             maxSpec_ = std::max(maxSpec_, task.nspec);
             maxWave_ = std::max(maxWave_, task.nwave);
             tasks_.push_back(task);
         }
     return true;
+}
+
+IndexRange BatchGeometry::coreRows(const Patch& patch) const {
+    IndexRange rows{std::numeric_limits<int>::max(), std::numeric_limits<int>::min()};
+    for (int s = patch.core.first; s < patch.core.last; ++s)
+        for (const int bin : {patch.coreBins.first, patch.coreBins.last - 1}) { // traces run one way
+            const int corner = corners_.y[corners_.index(s, bin)];
+            rows.first = std::min(rows.first, corner);
+            rows.last = std::max(rows.last, corner + stampY_);
+        }
+    return rows;
 }
 
 void BatchGeometry::describe(BatchView& view) const {
@@ -153,6 +207,9 @@ void BatchGeometry::describe(BatchView& view) const {
     view.stampStride = stampX_ * stampY_ | 1;
     view.ownWidth = ownWidth_;
     view.reach = reach_;
+    view.seamless = seamless_;
+    view.pad = pad_;
+    view.around = around_;
     view.patches = static_cast<int>(tasks_.size());
     view.maxSpec = maxSpec_;
     view.maxWave = maxWave_;
@@ -178,6 +235,7 @@ void BatchGeometry::fillSpots(const BatchView& view) const {
 void BatchGeometry::fill(const BatchView& view, const CcdView& ccd) const {
     fillSpots(view);
     std::copy(tasks_.begin(), tasks_.end(), writable(view.tasks));
+    std::copy(subbundles_.begin(), subbundles_.end(), writable(view.subbundles));
     const std::size_t columns = size(view.stripNx);
     for (int row = 0; row < view.stripNy; ++row) {
         const std::size_t from = size(view.stripY + row) * size(ccd.nx) + size(view.stripX);

@@ -16,6 +16,9 @@ public:
     /// Widest blocks that the kernels take: diagonals of a spectrum's own, distance in bins of coupled neighbours.
     static constexpr int widestOwn = 13;
     static constexpr int longestReach = 24;
+    /// Bins on both sides that a bundle's segments are solved with by the seamless method, so that the light beyond does not matter; more where bins
+    /// are narrow (docs/method.md).
+    [[nodiscard]] static int seamlessContext(const PsfView& psf, const Plan& plan, int subbundle, int ny);
 
     /// @return false where the kernels' layout does not suit: traces that turn back, or too many bins on a CCD row
     [[nodiscard]] bool locate(const PsfView& psf, const Plan& plan, const Batch& batch, const CcdView& ccd);
@@ -40,10 +43,14 @@ public:
     [[nodiscard]] int firstColumn() const { return columns_.first; }
 
 private:
+    /// Rows that spots of a patch's core bins touch.
+    [[nodiscard]] IndexRange coreRows(const Patch& patch) const;
+
     SpotCorners corners_;
     std::vector<double> wavelength_, x_, y_;
     std::vector<int> active_;
     std::vector<PatchTask> tasks_;
+    std::vector<SubbundleTask> subbundles_;
     std::size_t pixels_ = 0;
     IndexRange rows_;    ///< spectra of the output
     IndexRange columns_; ///< core wavelengths of the output
@@ -51,6 +58,8 @@ private:
     int stampX_ = 0, stampY_ = 0;
     int ownWidth_ = 1, reach_ = 0;
     int maxSpec_ = 0, maxWave_ = 0;
+    int pad_ = 0, around_ = 0;
+    bool seamless_ = false;
     int modelColumns_ = 0;
 };
 

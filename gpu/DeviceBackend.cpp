@@ -4,6 +4,9 @@
 #include "core/cpu/CpuBackend.h"
 #include "core/cpu/InverseSquareRoot.h"
 #include "core/cpu/LaneSolver.h"
+#include "core/cpu/PatchSolver.h"
+#include "core/cpu/SpotTile.h"
+#include "core/engine/Seamless.h"
 #include "core/frame/ExtractedFrame.h"
 #include "gpu/BatchGeometry.h"
 #include "gpu/Floors.h"
@@ -34,7 +37,8 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 constexpr std::size_t alignment = 256;
 /// Shared memory that leaves room for several blocks on a multiprocessor.
 constexpr std::size_t comfortableShared = 48 << 10;
-/// Memory of a batch for patches that are solved with full blocks: room for all of a bundle's; the CPU solves those that have none.
+/// Memory of a batch for patches that are solved with full blocks: room for all of a bundle's; the CPU solves those that have none. (Segments of
+/// the seamless method always have one, since the CPU takes much longer for them.)
 constexpr std::size_t fullBlocksMemory = std::size_t{256} << 20;
 
 /// Gives out pieces of one block of memory; without one it only counts.
@@ -76,6 +80,7 @@ std::size_t carveIn(BatchView& v, std::byte* base) {
     v.cornerY = carver.take<int>(spots);
     v.active = carver.take<int>(size(v.nspec) * size(v.stripNy) * 2);
     v.tasks = carver.take<PatchTask>(size(v.patches));
+    v.subbundles = carver.take<SubbundleTask>(size(v.nspec));
     return carver.used();
 }
 
@@ -114,6 +119,7 @@ std::size_t carveOut(BatchView& v, std::byte* base) {
     v.modelFlux = carver.take<double>(size(v.rows) * size(v.modelColumns));
     v.mask = carver.take<std::uint32_t>(plane);
     v.states = carver.take<PatchState>(size(v.patches));
+    v.reports = carver.take<SpectrumReport>(size(v.patches) * size(v.maxSpec));
     return carver.used();
 }
 
@@ -199,7 +205,7 @@ public:
             double* domain = carver.take<double>(2 * size(psf.nparam));
             double* coeffX = carver.take<double>(nspec * size(psf.ncoeffX));
             double* coeffY = carver.take<double>(nspec * size(psf.ncoeffY));
-            Ladder* ladders = carver.take<Ladder>(2);
+            Ladder* ladders = carver.take<Ladder>(3);
             if (!real) {
                 if (!memory_ || memory_->size() < carver.used()) {
                     staging_ = device.allocatePinned(carver.used());
@@ -213,6 +219,7 @@ public:
             std::copy_n(psf.coeffY, nspec * size(psf.ncoeffY), coeffY);
             ladders[0] = ladderOf(inverseSquareRootLadder());
             ladders[1] = ladderOf(inverseSquareRootFineLadder());
+            ladders[2] = ladderOf(gpu::deepLadder());
             const auto onDevice = [&](auto* p) {
                 return reinterpret_cast<decltype(p)>(memory_->data() +
                                                      (reinterpret_cast<std::byte*>(p) - staging_->data()));
@@ -230,6 +237,7 @@ public:
     [[nodiscard]] const PsfView& psf() const { return view_; }
     [[nodiscard]] const Ladder* ladder() const { return ladders_; }
     [[nodiscard]] const Ladder* fineLadder() const { return ladders_ + 1; }
+    [[nodiscard]] const Ladder* deepLadder() const { return ladders_ + 2; }
 
 private:
     std::unique_ptr<Stream> stream_;
@@ -298,6 +306,7 @@ public:
           constants_(shared_->takeConstants()), cpu_(cpu.begin(input, lanes)) {
         constants_->assign(device_, input.psf);
         makeLanes(std::max(1, std::min(lanes, options.streams)));
+        if (seamless()) exact_.resize(lanes_.size());
     }
     ~DeviceJob() override {
         if (onCpu_ > 0)
@@ -312,6 +321,10 @@ public:
 
     void run(const Batch& batch, int lane, const FrameOutput& output) override {
         if (batch.steps.count() > steps_) {
+            if (seamless() && !located(*lanes_[size(lane)], batch)) {
+                leaveBundle(batch, lane, output);
+                return;
+            }
             for (int step = batch.steps.first; step < batch.steps.last; step += steps_)
                 run({batch.subbundles, {step, std::min(batch.steps.last, step + steps_)}}, lane, output);
             return;
@@ -323,16 +336,16 @@ public:
         Lane& work = *lanes_[size(lane)];
         {
             const NamedRange geometry(input_.timeline, "geometry", tags);
-            if (!work.geometry.locate(input_.psf, plan, batch, input_.ccd) || !fits(sizes(work.geometry))) {
-                if (tags.patches > 1) {
+            if (!located(work, batch)) {
+                if (seamless()) {
+                    leaveBundle(batch, lane, output);
+                } else if (tags.patches > 1) {
                     // Each patch for itself, so that where it is solved does not depend on its batch.
                     for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
                         for (int step = batch.steps.first; step < batch.steps.last; ++step)
                             run({{sub, sub + 1}, {step, step + 1}}, lane, output);
                 } else {
-                    cpu_->run(batch, lane, output);
-                    ++onCpu_;
-                    if (options_.counts) ++options_.counts->onCpu;
+                    leavePatch(batch.subbundles.first, batch.steps.first, lane, output, 0);
                 }
                 return;
             }
@@ -344,7 +357,8 @@ public:
             if (batch.steps.count() == 1) {
                 spdlog::warn("{}: out of memory ({}); the CPU solves bundle {}, step {}", device_.description(),
                              error.what(), tags.bundle, tags.step);
-                cpu_->run(batch, lane, output);
+                for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
+                    leavePatch(sub, batch.steps.first, lane, output, 0);
                 return;
             }
             spdlog::warn("{}: out of memory ({}); bundle {}, steps from {} in two halves", device_.description(),
@@ -386,13 +400,50 @@ public:
     }
 
 private:
+    [[nodiscard]] bool seamless() const { return input_.plan->options.method == Method::Seamless; }
+
+    /// Works out where a batch lies. @return false where that, or its size, does not suit the device
+    [[nodiscard]] bool located(Lane& lane, const Batch& batch) const {
+        return lane.geometry.locate(input_.psf, *input_.plan, batch, input_.ccd) && fits(sizes(lane.geometry));
+    }
+
+    void countOnCpu(int patches) {
+        onCpu_ += patches;
+        if (options_.counts) options_.counts->onCpu += patches;
+    }
+
+    /// The CPU solves a bundle by the seamless method.
+    void leaveBundle(const Batch& batch, int lane, const FrameOutput& output) {
+        cpu_->run(batch, lane, output);
+        countOnCpu(batch.subbundles.count() * batch.steps.count());
+    }
+
+    /// The CPU solves a patch: by the seamless method with all couplings, and as much around it as its results feel.
+    /// @param reasons PatchStatus bits of the rungs before
+    void leavePatch(int sub, int step, int lane, const FrameOutput& output, std::uint32_t reasons) {
+        countOnCpu(1);
+        if (!seamless()) {
+            cpu_->run({{sub, sub + 1}, {step, step + 1}}, lane, output);
+            return;
+        }
+        const Plan& plan = *input_.plan;
+        const NamedRange range(input_.timeline, "exact patch", {plan.subbundles[size(sub)].bundle, step, 1});
+        Exact& exact = exact_[size(lane)];
+        const int context = BatchGeometry::seamlessContext(input_.psf, plan, sub, input_.ccd.ny);
+        const Patch patch = seamless::contextPatch(plan, plan.patch(sub, step), context);
+        exact.tile.evaluate(input_.psf, plan.grid, patch.spectra, patch.bins, plan.options.psfTail);
+        exact.solver.solve(input_, exact.tile, patch, &output, nullptr);
+        if (output.reports != nullptr)
+            output.reports[size(sub) * size(plan.nsteps) + size(step)].status |=
+                reasons | static_cast<std::uint32_t>(PatchStatus::Exact);
+    }
+
     /// The view's sizes, for a batch whose spots lie as `geometry` says.
     [[nodiscard]] BatchView sizes(const BatchGeometry& geometry) const {
         const Plan& plan = *input_.plan;
         BatchView v;
         v.psf = constants_->psf();
         v.ladder = constants_->ladder();
-        v.fineLadder = constants_->fineLadder();
         v.tail = plan.options.psfTail;
         v.reconvolved = plan.options.modelFlux == ModelFlux::Reconvolved;
         v.psferr = plan.psferr;
@@ -402,10 +453,12 @@ private:
         v.ccdNx = input_.ccd.nx;
         v.ccdNy = input_.ccd.ny;
         geometry.describe(v);
+        v.fineLadder = v.seamless ? constants_->deepLadder() : constants_->fineLadder();
         v.denseShared = true;
         v.denseShared = fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
         const std::size_t slot = DenseLayout::slot(v.maxSpec, v.maxWave, v.denseShared) * sizeof(double);
-        v.denseSlots = std::min(v.patches, std::max(1, static_cast<int>(fullBlocksMemory / slot)));
+        v.denseSlots =
+            v.seamless ? v.patches : std::min(v.patches, std::max(1, static_cast<int>(fullBlocksMemory / slot)));
         v.rootWorkSize = RootsKernel<LaneSolver::band>::workSize(v.maxWave);
         return v;
     }
@@ -565,25 +618,45 @@ private:
                                 &(*output.modelFlux)(to, size(batch.steps.first * plan.grid.nwavestep)));
             }
         }
-        int p = 0;
+        const int steps = batch.steps.count();
+        for (int p = 0; p < v.patches; ++p) {
+            const PatchState& state = v.states[p];
+            ++shared_->patches;
+            if (state.slot >= 0) ++shared_->full;
+            shared_->rooted += state.rooted;
+        }
         for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
-            for (int step = batch.steps.first; step < batch.steps.last; ++step, ++p) {
-                const PatchState& state = v.states[p];
-                ++shared_->patches;
-                if (state.slot >= 0) ++shared_->full;
-                shared_->rooted += state.rooted;
-                if (state.open != 0) {
-                    cpu_->run({{sub, sub + 1}, {step, step + 1}}, number, output);
-                    ++onCpu_;
-                    if (options_.counts) ++options_.counts->onCpu;
-                } else if (output.reports != nullptr) {
-                    PatchReport& report = output.reports[size(sub) * size(plan.nsteps) + size(step)];
-                    report.status =
-                        state.empty != 0 ? static_cast<std::uint32_t>(PatchStatus::NoPixels) : state.climbed;
-                    report.error = state.error;
-                    report.condition = state.condition;
-                }
+            for (int step = batch.steps.first; step < batch.steps.last; ++step) {
+                const int p = (v.seamless ? 0 : sub - batch.subbundles.first) * steps + step - batch.steps.first;
+                bool open = false;
+                const PatchReport report =
+                    reportOf(v, lane.geometry.tasks()[size(p)], p, plan.subbundles[size(sub)], open);
+                if (v.seamless ? open : v.states[p].open != 0)
+                    leavePatch(sub, step, number, output, v.seamless ? report.status : 0);
+                else if (output.reports != nullptr)
+                    output.reports[size(sub) * size(plan.nsteps) + size(step)] = report;
             }
+    }
+
+    /// The report of a subbundle's part of a patch of the batch, which is all of it but in the seamless method.
+    /// @param open set where one of its core spectra has not been accepted
+    [[nodiscard]] static PatchReport reportOf(const BatchView& v, const PatchTask& task, int patch,
+                                              const Subbundle& subbundle, bool& open) {
+        PatchReport report;
+        const int first = v.firstSpectrum + task.spectrum; // spectrum 0 of the patch
+        bool lit = false;
+        for (int s = 0; s < task.nspec; ++s) {
+            const SpectrumReport& one = v.reports[v.spectrumOf(patch, s)];
+            if (subbundle.padded.contains(first + s) && one.lit != 0) lit = true;
+            if (!subbundle.core.contains(first + s)) continue;
+            report.status |= one.climbed;
+            open = open || one.open != 0;
+            report.error = std::max(report.error, one.error);
+            report.condition = std::max(report.condition, one.condition);
+        }
+        if (v.states[patch].empty != 0 || (v.seamless && !lit))
+            report = {static_cast<std::uint32_t>(PatchStatus::NoPixels), 0.0, 0.0};
+        return report;
     }
 
     FrameInput input_;
@@ -595,6 +668,12 @@ private:
     int steps_ = 1; ///< of a batch, at most
     std::atomic<int> onCpu_{0};
     std::vector<std::unique_ptr<Lane>> lanes_;
+    /// What the CPU solves patches of the seamless method with.
+    struct Exact {
+        SpotTile tile;
+        PatchSolver solver;
+    };
+    std::vector<Exact> exact_; ///< by lane
 };
 
 class DeviceBackend final : public Backend {
@@ -610,8 +689,7 @@ public:
     [[nodiscard]] std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) override {
         const Plan& plan = *input.plan;
         if (!onDevice(plan)) {
-            spdlog::warn("{}: {} is not done on the device yet; the CPU does it", name(),
-                         plan.options.method == Method::Seamless ? "--method seamless" : "--decorrelate noise");
+            spdlog::warn("{}: --decorrelate noise is not done on the device yet; the CPU does it", name());
             return cpu_->begin(input, lanes);
         }
         const int wanted = lanes > 0 ? lanes : options_.streams;
@@ -720,9 +798,7 @@ private:
             }
         return image;
     }
-    [[nodiscard]] static bool onDevice(const Plan& plan) {
-        return plan.options.method == Method::Patches && plan.options.decorrelate == Decorrelate::Signal;
-    }
+    [[nodiscard]] static bool onDevice(const Plan& plan) { return plan.options.decorrelate == Decorrelate::Signal; }
     DeviceBackendOptions options_;
     std::shared_ptr<Shared> shared_;
     std::unique_ptr<Backend> cpu_;

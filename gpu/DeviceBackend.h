@@ -30,7 +30,7 @@ struct DeviceBackendOptions {
 };
 
 /// The engine on a device. Batches of patches are solved by the kernels in gpu/kernels; the CPU backend takes what they do not do (patches
-/// beyond their ladder, layouts that do not fit, --decorrelate noise, --method seamless, single patches with all their intermediates).
+/// beyond their ladder, layouts that do not fit, --decorrelate noise, single patches with all their intermediates).
 [[nodiscard]] std::unique_ptr<Backend> makeDeviceBackend(std::unique_ptr<Device> device,
                                                          const DeviceBackendOptions& options = {});
 

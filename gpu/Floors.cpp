@@ -141,7 +141,7 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
                 const int spectrum = task.spectrum + s;
                 const int bin = task.bin + i;
                 const int y = corners.y[v.spot(spectrum, bin)];
-                const double rows = std::min(y + v.stampY, task.y1) - std::max(y, task.y0);
+                const double rows = std::min(y + v.stampY, task.high) - std::max(y, task.low);
                 if (rows > 0) pixels.operations += 2.0 * rows * v.stampX;
                 if (y >= task.y0 && y + v.stampY <= task.y1) continue;
                 pairsOf(spectrum, bin, std::min(task.spectrum + task.nspec, spectrum + 2), task.bin,
@@ -179,7 +179,7 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
         fullRoots.bytes += full.patches * number * (2.0 * all * (n + 1) / 2 + all * own + full.spectra * n * results);
         fullRoots.steps = std::max(fullRoots.steps, n * (0.5 + 1 + 3 + 2) + n * std::ceil(finePoles / 16) * 2);
 
-        const double window = static_cast<double>(task.x1 - task.x0) * (task.y1 - task.y0);
+        const double window = static_cast<double>(task.x1 - task.x0) * (task.high - task.low);
         pixels.operations += 8.0 * window;
         pixels.bytes += all * number * v.stampStride + window * (2 * sizeof(float) + 2 * number);
         bins.operations += 4.0 * written * stamp;

@@ -24,4 +24,14 @@ Ladder ladderOf(const std::vector<InverseSquareRoot>& rungs) {
     return ladder;
 }
 
+const std::vector<InverseSquareRoot>& deepLadder() {
+    static const std::vector<InverseSquareRoot> ladder = [] {
+        std::vector<InverseSquareRoot> rungs = inverseSquareRootFineLadder();
+        for (const double kappa : {1e11, 1e13, 1e15})
+            if (kappa > rungs.back().kappa) rungs.push_back(InverseSquareRoot::make(kappa, mostPoles));
+        return rungs;
+    }();
+    return ladder;
+}
+
 } // namespace patchlight::gpu

@@ -13,7 +13,12 @@ inline constexpr int contextBins = 56;
 /// Spectra on both sides that a single patch is solved with, for the same reason.
 inline constexpr int contextSpectra = 3;
 
-/// The same for a patch that somebody looks at, who would rather not wait: ivar is right to 1e-7 then, and flux to 1e-3 sigma.
+/// A bin's neighbourhood, for checks: what is further away changes its row of Q by less than 1e-6 of the change there.
+inline constexpr int neighbourhood = 20;
+/// A bin without a positive pivot is taken out where a condition number is proved; that proves nothing for bins as near as this.
+inline constexpr int removalNeighbourhood = 30;
+
+/// The same as contextBins for a patch that somebody looks at, who would rather not wait: ivar is right to 1e-7 then, and flux to 1e-3 sigma.
 inline constexpr int viewBins = 30;
 inline constexpr int viewSpectra = 2;
 

@@ -31,21 +31,37 @@ struct PatchTask {
     int core = 0, ncore = 0;            ///< spectra kept, from the patch's first
     int coreBin = 0, coreBinEnd = 0;    ///< bins of the core wavelengths, from the patch's first
     int keepBins = 0;                   ///< those of them that are in the frame: the first ones
+    int checkBin = 0, checkBinEnd = 0;  ///< bins whose errors count
+    int proveBin = 0, proveBinEnd = 0;  ///< bins that must have positive pivots where a condition number is proved
     int x0 = 0, x1 = 0, y0 = 0, y1 = 0; ///< pixel window, CCD
+    int low = 0, high = 0;              ///< rows of it whose quality is measured
     int row = 0;                        ///< of its first core spectrum in the output
     int column = 0;                     ///< of its first kept bin in the output
     int modelColumn = 0;                ///< of its first core bin in the model flux
     std::size_t pixels = 0;             ///< first of its pixels in BatchView::chi2
 };
 
-/// What is known of a patch while it climbs, and in the end its report.
+/// The subbundle of a spectrum, counted from the batch's first spectrum.
+struct SubbundleTask {
+    int first = 0;                      ///< its first core spectrum
+    int paddedFirst = 0, paddedEnd = 0; ///< with padding
+};
+
+/// What is known of a patch while it climbs.
 struct PatchState {
-    std::uint32_t climbed = 0; ///< PatchStatus bits
-    std::int32_t open = 1;     ///< a core spectrum is not accepted yet
-    std::int32_t empty = 0;    ///< no unmasked pixel
-    std::int32_t failed = 0;   ///< second neighbours matter, which no rung has
-    std::int32_t slot = -1;    ///< of memory for full blocks; -1: none
-    std::int32_t rooted = 0;   ///< core spectra whose full blocks were accepted
+    std::int32_t open = 1;   ///< a core spectrum is not accepted yet
+    std::int32_t empty = 0;  ///< no unmasked pixel
+    std::int32_t failed = 0; ///< second neighbours matter, which no rung has: full blocks would be of no use
+    std::int32_t slot = -1;  ///< of memory for full blocks; -1: none
+    std::int32_t rooted = 0; ///< core spectra whose full blocks were accepted
+};
+
+/// A core spectrum's part of its patch's report.
+struct SpectrumReport {
+    std::uint32_t climbed = 0; ///< PatchStatus bits; 0: accepted at once
+    std::int32_t lit = 0;      ///< has light in the patch, padding of wavelengths included
+    std::int32_t open = 1;     ///< not accepted yet
+    std::int32_t far = 0;      ///< second neighbours matter
     double error = 0;
     double condition = 0;
 };
@@ -53,6 +69,7 @@ struct PatchState {
 struct BatchView {
     // What is asked for.
     PsfView psf;
+    bool seamless = false; ///< patches are segments of a bundle: all its spectra, and bins of context
     bool tail = true;
     bool reconvolved = false; ///< what the model image is painted with
     double psferr = 0;
@@ -68,6 +85,8 @@ struct BatchView {
     int stampStride = 0; ///< odd, so that stamps side by side lie in different banks
     int ownWidth = 0;    ///< diagonals of a spectrum's own block, the main one included
     int reach = 0;       ///< largest distance in bins of coupled neighbours
+    int pad = 0;         ///< bins beyond a patch's core that count as the patch's
+    int around = 0;      ///< seamless: bins on both sides that a bin's prior looks at
     int patches = 0, maxSpec = 0, maxWave = 0;
     int rows = 0, columns = 0, modelColumns = 0; ///< of the output
 
@@ -84,6 +103,7 @@ struct BatchView {
     const int* cornerY = nullptr;
     const int* active = nullptr; ///< [nspec][stripNy][2]: bins with light on a row
     const PatchTask* tasks = nullptr;
+    const SubbundleTask* subbundles = nullptr; ///< [nspec], that each spectrum is in
     const Ladder* ladder = nullptr;
     const Ladder* fineLadder = nullptr; ///< of full blocks
 
@@ -103,7 +123,8 @@ struct BatchView {
     double* patchY = nullptr;
     double* patchWeight = nullptr;
     PatchState* states = nullptr;
-    int* accepted = nullptr; ///< [patches][maxSpec]
+    SpectrumReport* reports = nullptr; ///< [patches][maxSpec]
+    int* accepted = nullptr;           ///< [patches][maxSpec]
 
     // Elimination from the left [0] and from the right [1]: F and G, [patches][maxSpec][maxWave][band + 1], and their right-hand sides.
     double* block[2] = {};

@@ -22,8 +22,10 @@ struct FinishKernel {
     [[nodiscard]] int threads() const { return 128; }
     [[nodiscard]] std::size_t itemBytes() const { return 0; }
     [[nodiscard]] std::size_t sharedDoubles() const {
-        return static_cast<std::size_t>(b.maxSpec) * static_cast<std::size_t>(3 * b.maxWave + 4);
+        return static_cast<std::size_t>(smaller(together, b.maxSpec)) * static_cast<std::size_t>(4 * b.maxWave) +
+               static_cast<std::size_t>(4 * b.maxSpec);
     }
+    static constexpr int together = 8; ///< spectra that are looked at side by side
 
     template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int patch) const {
         const PatchTask& task = b.tasks[patch];
@@ -31,46 +33,65 @@ struct FinishKernel {
         const bool empty = b.states[patch].empty != 0;
         if (!open || (full && b.states[patch].slot < 0)) return;
         const int n = task.nwave;
-        double* perBin = team.shared();                // [ncore][n][3]: second neighbours, signal to noise, contrast
-        double* verdict = perBin + task.ncore * n * 3; // [ncore][4]: why not, beyond the ladder, error, condition
-        for (int item = team.rank(); item < task.ncore * n; item += team.size()) {
-            const int s = task.core + item / n;
-            const int i = item % n;
-            if (!full && b.condition[b.spectrumOf(patch, s)] > 0.0) examine(patch, task, s, i, perBin + 3 * item);
+        double* verdict = team.shared();           // [ncore][4]: why not, beyond the ladder, error, condition
+        double* perBin = verdict + 4 * task.ncore; // [together][n][4]: what examine() finds
+        for (int c0 = 0; c0 < task.ncore; c0 += together) {
+            const int count = smaller(together, task.ncore - c0);
+            for (int item = team.rank(); item < count * n; item += team.size()) {
+                const int s = task.core + c0 + item / n;
+                const int i = item % n;
+                if (!full && b.condition[b.spectrumOf(patch, s)] > 0.0) examine(patch, task, s, i, perBin + 4 * item);
+            }
+            team.sync();
+            for (int c = c0 + team.rank(); c < c0 + count; c += team.size())
+                judge(patch, task, c, empty, perBin + 4 * (c - c0) * n, verdict);
+            team.sync();
         }
-        team.sync();
-        for (int c = team.rank(); c < task.ncore; c += team.size()) judge(patch, task, c, empty, perBin, verdict);
-        team.sync();
         for (int c = 0; c < task.ncore; ++c)
             if (verdict[4 * c] == 0.0) write(team, patch, task, c, empty);
         team.sync();
         if (team.rank() != 0) return;
         PatchState& state = b.states[patch];
         int left = 0;
-        state.failed = 0;
+        int far = 0;
         for (int c = 0; c < task.ncore; ++c) {
-            int& accepted = b.accepted[b.spectrumOf(patch, task.core + c)];
+            const std::size_t at = b.spectrumOf(patch, task.core + c);
+            int& accepted = b.accepted[at];
+            SpectrumReport& report = b.reports[at];
             if (verdict[4 * c] == 0.0) accepted = 1;
             if (full && verdict[4 * c] == 0.0) ++state.rooted;
             if (accepted == 0) {
                 ++left;
-                if (verdict[4 * c + 1] != 0.0) state.failed = 1;
-                state.climbed |= static_cast<std::uint32_t>(verdict[4 * c]);
+                if (!full && verdict[4 * c + 1] != 0.0) report.far = 1;
+                far += report.far;
+                report.climbed |=
+                    static_cast<std::uint32_t>(verdict[4 * c]) | static_cast<std::uint32_t>(PatchStatus::Exact);
             }
-            state.error = larger(state.error, verdict[4 * c + 2]);
-            state.condition = larger(state.condition, verdict[4 * c + 3]);
+            report.open = accepted == 0 ? 1 : 0;
+            report.error = larger(report.error, verdict[4 * c + 2]);
+            report.condition = larger(report.condition, verdict[4 * c + 3]);
         }
         state.open = left > 0 ? 1 : 0;
-        if (full || left > 0) state.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+        // A patch is the CPU's as a whole, of a segment only those subbundles that need it.
+        state.failed = far > 0 && (!b.seamless || far == left) ? 1 : 0;
     }
 
 private:
+    /// @param out coupling with second neighbours, signal to noise ratio, contrast, and how much light the first is of
     PATCHLIGHT_HOST_DEVICE void examine(int patch, const PatchTask& task, int s, int i, double* out) const {
         const std::size_t at = b.flat(patch, s, i);
         const std::size_t spot = b.spot(task.spectrum + s, task.bin + i);
         double second = 0.0;
-        if (s + 2 < task.nspec) second = b.second[spot];
-        if (s >= 2) second = larger(second, b.second[b.spot(task.spectrum + s - 2, task.bin + i)]);
+        double skipped = 0.0; // a bin is coupled with a few of the other spectrum's
+        if (s + 2 < task.nspec) {
+            second = b.second[spot];
+            skipped = 4.0 * second * std::abs(b.x[b.flat(patch, s + 2, i)]);
+        }
+        if (s >= 2) {
+            const double before = b.second[b.spot(task.spectrum + s - 2, task.bin + i)];
+            second = larger(second, before);
+            skipped = larger(skipped, 4.0 * before * std::abs(b.x[b.flat(patch, s - 2, i)]));
+        }
         const double rowSum = std::abs(b.rowSum[at]);
         double contrast = 1.0;
         if (b.spotSum[spot] - b.unmasked[spot] > maskedShare && i >= task.coreBin && i < task.coreBinEnd &&
@@ -80,8 +101,10 @@ private:
         out[1] = lightInDoubt(rowSum, b.x[at], s > 0 ? b.x[b.flat(patch, s - 1, i)] : 0.0,
                               s + 1 < task.nspec ? b.x[b.flat(patch, s + 1, i)] : 0.0);
         out[2] = contrast;
+        out[3] = skipped;
     }
 
+    /// @param perBin of this spectrum
     /// verdict: 0: accepted now; -1: accepted before; else PatchStatus bits.
     PATCHLIGHT_HOST_DEVICE void judge(int patch, const PatchTask& task, int c, bool empty, const double* perBin,
                                       double* verdict) const {
@@ -95,8 +118,9 @@ private:
         if (empty) return;
         const double condition = b.condition[at];
         const double largest = b.largest[at];
-        if (full) { // nothing is left out
-            out[0] = condition > 0.0 && b.x[b.flat(patch, task.core + c, 0)] == b.x[b.flat(patch, task.core + c, 0)]
+        if (full) { // nothing is left out but second neighbours
+            out[0] = b.reports[at].far == 0 && condition > 0.0 &&
+                             b.x[b.flat(patch, task.core + c, 0)] == b.x[b.flat(patch, task.core + c, 0)]
                          ? 0.0
                          : static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
             out[3] = condition;
@@ -109,18 +133,29 @@ private:
         double second = 0.0;
         double light = 0.0;
         double contrast = 1.0;
-        for (int i = 0; i < task.nwave; ++i) {
-            const double* one = perBin + 3 * (c * task.nwave + i);
+        double skipped = 0.0;
+        for (int i = task.checkBin; i < task.checkBinEnd; ++i) {
+            const double* one = perBin + 4 * i;
             second = larger(second, one[0]);
             light = larger(light, one[1]);
             contrast = larger(contrast, one[2]);
+            skipped = larger(skipped, one[3]);
         }
         const double root = std::sqrt(condition);
         const double error = root * b.relativeLeak[at] + root * second / largest + inverseSquareRootError(condition);
         const double flux = relativeFluxError(root, light);
         out[0] = static_cast<double>(refusal(b.bounds, error, contrast, flux));
-        // No band has second neighbours.
-        if (refusal(b.bounds, root * second / largest, contrast, flux) != 0) out[1] = 1.0;
+        // No band has second neighbours. (The seamless method's limits are a quarter of the bounds, as on the CPU.)
+        if (b.seamless) {
+            const bool near = 4.0 * root * second / largest <= b.bounds.resolution &&
+                              4.0 * skipped * root / std::sqrt(largest) <= b.bounds.flux;
+            if (!near) {
+                out[0] = static_cast<double>(static_cast<std::uint32_t>(out[0]) |
+                                             static_cast<std::uint32_t>(PatchStatus::Leaking));
+                out[1] = 1.0;
+            }
+        } else if (refusal(b.bounds, root * second / largest, contrast, flux) != 0)
+            out[1] = 1.0;
         if (out[0] == 0.0) {
             out[2] = error;
             out[3] = condition;

@@ -48,11 +48,18 @@ struct GatherKernel {
         for (int r = 0; r < team.size(); ++r) largest = larger(largest, shared[r]);
         const bool empty = !(largest > 0.0);
         const double minweight = minimumWeight(largest);
+        if (b.seamless) localMinimumWeights(team, patch, task);
         if (team.rank() == 0) {
             b.states[patch] = PatchState();
             b.states[patch].empty = empty ? 1 : 0;
         }
-        for (int c = team.rank(); c < task.ncore; c += team.size()) b.accepted[b.spectrumOf(patch, task.core + c)] = 0;
+        for (int c = team.rank(); c < task.ncore; c += team.size()) {
+            const std::size_t at = b.spectrumOf(patch, task.core + c);
+            b.accepted[at] = 0;
+            b.reports[at] = SpectrumReport();
+            for (int i = larger(0, task.coreBin - b.pad); i < smaller(task.nwave, task.coreBinEnd + b.pad); ++i)
+                if (b.patchWeight[b.flat(patch, task.core + c, i)] > 0.0) b.reports[at].lit = 1;
+        }
 
         for (int item = team.rank(); item < bins * b.ownWidth; item += team.size()) {
             const int d = item % b.ownWidth;
@@ -64,7 +71,10 @@ struct GatherKernel {
                 value = d == 0 ? 1.0 : 0.0;
             } else {
                 if (i + d < task.nwave) value = element(task, s, i, s, i + d, b.own, b.ownWidth, d);
-                if (d == 0) value += priorDiagonal(b.patchWeight[to], minweight, b.regularize);
+                if (d == 0)
+                    value += priorDiagonal(b.patchWeight[to],
+                                           b.seamless ? b.qx[b.flat(patch, subbundleOf(task, s), i)] : minweight,
+                                           b.regularize);
             }
             b.patchOwn[to * static_cast<std::size_t>(b.ownWidth) + static_cast<std::size_t>(d)] = value;
         }
@@ -78,9 +88,66 @@ struct GatherKernel {
             if (!empty && j >= 0 && j < task.nwave) value = element(task, s, i, s + 1, j, b.next, width, d);
             b.patchNext[b.flat(patch, s, i) * static_cast<std::size_t>(width) + static_cast<std::size_t>(d)] = value;
         }
+        if (b.seamless && !empty) settleDarkBins(team, patch, task);
     }
 
 private:
+    /// First core spectrum of a spectrum's subbundle, from the patch's first.
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE int subbundleOf(const PatchTask& task, int s) const {
+        return b.subbundles[task.spectrum + s].first - task.spectrum;
+    }
+
+    /// seamless::localMinimumWeights, into qx of each subbundle's first spectrum, by way of its rowSum; nobody needs those yet.
+    template <class Team>
+    PATCHLIGHT_HOST_DEVICE void localMinimumWeights(Team& team, int patch, const PatchTask& task) const {
+        const int bins = task.nspec * task.nwave;
+        for (int item = team.rank(); item < bins; item += team.size()) {
+            const int s = item / task.nwave;
+            const int i = item % task.nwave;
+            if (subbundleOf(task, s) != s) continue;
+            const SubbundleTask& group = b.subbundles[task.spectrum + s];
+            double most = 0.0;
+            for (int t = group.paddedFirst; t < group.paddedEnd; ++t)
+                most = larger(most, b.patchWeight[b.flat(patch, t - task.spectrum, i)]);
+            b.rowSum[b.flat(patch, s, i)] = most;
+        }
+        team.sync();
+        for (int item = team.rank(); item < bins; item += team.size()) {
+            const int s = item / task.nwave;
+            const int i = item % task.nwave;
+            if (subbundleOf(task, s) != s) continue;
+            double most = 0.0;
+            for (int j = larger(0, i - b.around); j <= smaller(task.nwave - 1, i + b.around); ++j)
+                most = larger(most, b.rowSum[b.flat(patch, s, j)]);
+            b.qx[b.flat(patch, s, i)] = minimumWeight(most);
+        }
+        team.sync();
+    }
+
+    /// Bins without light are coupled to nothing; their diagonal is the largest of their spectrum, so that they count for nothing in bounds of
+    /// eigenvalues.
+    template <class Team>
+    PATCHLIGHT_HOST_DEVICE void settleDarkBins(Team& team, int patch, const PatchTask& task) const {
+        team.sync();
+        for (int s = team.rank(); s < task.nspec; s += team.size()) {
+            double most = 0.0;
+            int dark = 0;
+            for (int i = 0; i < task.nwave; ++i) {
+                const std::size_t at = b.flat(patch, s, i);
+                if (b.patchWeight[at] == 0.0)
+                    ++dark;
+                else
+                    most = larger(most, b.patchOwn[at * static_cast<std::size_t>(b.ownWidth)]);
+            }
+            if (dark == 0) continue;
+            for (int i = 0; i < task.nwave; ++i) {
+                const std::size_t at = b.flat(patch, s, i);
+                if (b.patchWeight[at] == 0.0)
+                    b.patchOwn[at * static_cast<std::size_t>(b.ownWidth)] = most > 0.0 ? most : 1.0;
+            }
+        }
+    }
+
     /// Bins without any row in the window, or whose pixels are all masked, are coupled to nothing.
     PATCHLIGHT_HOST_DEVICE bool takesPart(const PatchTask& task, std::size_t at) const {
         return task.x0 < task.x1 && task.y0 < task.y1 && b.cornerY[at] < task.y1 &&

@@ -122,6 +122,13 @@ inline Pack lowerOrNaN(const Pack& a, const Pack& b) {
     return c;
 }
 PATCHLIGHT_HOST_DEVICE inline double lowerOrNaN(double a, double b) { return b > a ? a : (a == a ? b : a); }
+/// a where it is positive, else 0.
+inline Pack positiveOrZero(const Pack& a) {
+    Pack c;
+    for (int i = 0; i < groupLanes; ++i) c.v[i] = a.v[i] > 0.0 ? a.v[i] : 0.0;
+    return c;
+}
+PATCHLIGHT_HOST_DEVICE inline double positiveOrZero(double a) { return a > 0.0 ? a : 0.0; }
 
 class HostGroup {
 public:

@@ -24,13 +24,13 @@ struct PixelsKernel {
         const PatchTask& task = b.tasks[patch];
         const PatchState& state = b.states[patch];
         const int columns = task.x1 - task.x0;
-        const int rows = task.y1 - task.y0;
-        if (state.open != 0 || state.empty != 0 || columns <= 0 || rows <= 0) return;
+        const int rows = task.high - task.low;
+        if ((state.open != 0 && !b.seamless) || state.empty != 0 || columns <= 0 || rows <= 0) return;
         const int first = rows * (block % stripes) / stripes;
         const int last = rows * (block % stripes + 1) / stripes;
         for (int item = first * columns + team.rank(); item < last * columns; item += team.size()) {
             const int x = task.x0 + item % columns;
-            const int y = task.y0 + item / columns;
+            const int y = task.low + item / columns;
             double model = 0.0;
             for (int s = 0; s < task.nspec; ++s) {
                 const int spectrum = task.spectrum + s;
@@ -75,7 +75,7 @@ struct BinsKernel {
         const int c = block % b.maxSpec;
         const PatchTask& task = b.tasks[patch];
         const PatchState& state = b.states[patch];
-        if (c >= task.ncore || state.open != 0) return;
+        if (c >= task.ncore || (state.open != 0 && !b.seamless)) return;
         const int s = task.core + c;
         const std::size_t row = static_cast<std::size_t>(task.row + c);
         double* above = team.shared(); // [bins][parts]
@@ -119,8 +119,8 @@ private:
         const std::size_t spot = b.spot(task.spectrum + s, task.bin + i);
         const double* stamp = b.stamp(task.spectrum + s, task.bin + i);
         const int columns = task.x1 - task.x0;
-        const int low = larger(b.cornerY[spot], task.y0);
-        const int high = smaller(b.cornerY[spot] + b.stampY, task.y1);
+        const int low = larger(b.cornerY[spot], task.low);
+        const int high = smaller(b.cornerY[spot] + b.stampY, task.high);
         const int left = larger(b.cornerX[spot], task.x0);
         const int right = smaller(b.cornerX[spot] + b.stampX, task.x1);
         above = 0.0;
@@ -129,7 +129,7 @@ private:
             for (int x = left + part; x < right; x += parts) {
                 const double a = stamp[(y - b.cornerY[spot]) * b.stampX + x - b.cornerX[spot]];
                 const double* pixel =
-                    b.chi2 + 2 * (task.pixels + static_cast<std::size_t>((y - task.y0) * columns + x - task.x0));
+                    b.chi2 + 2 * (task.pixels + static_cast<std::size_t>((y - task.low) * columns + x - task.x0));
                 above += a * pixel[0];
                 below += a * pixel[1];
             }

@@ -78,7 +78,7 @@ template <int W> struct RootsKernel {
         }));
         const double leak = group.largest(group.make([&](int lane) {
             double most = 0.0;
-            for (int i = lane; i < n; i += groupLanes)
+            for (int i = task.checkBin + lane; i < task.checkBinEnd; i += groupLanes)
                 most = largerOrNaN(most, largerOrNaN(b.leak[0][first + static_cast<std::size_t>(i)],
                                                      b.leak[1][first + static_cast<std::size_t>(i)]));
             return most;
@@ -89,29 +89,36 @@ template <int W> struct RootsKernel {
         const Value shift = group.make([&](int lane) {
             return wanted && lane > 0 && lane <= ladder.rungs ? -largest / ladder.kappa[lane - 1] : 0.0;
         });
-        const Value lowest = factorise<false>(group, schur, shift, n, rows);
+        Value beyond = Value(1e300);
+        const Value lowest = factorise<false>(group, schur, shift, n, rows, task.proveBin, task.proveBinEnd, beyond);
         solve(group, n, side, rows, b.x + first);
         group.sync();
         if (!again) return;
 
-        const int proved = group.firstPositive(group.make(lowest, [&](int lane, double pivot) {
-            return lane > 0 && lane <= ladder.rungs && pivot > 0.0 ? 1.0 : 0.0;
-        }));
-        const int rung = wanted && proved < groupLanes ? proved - 1 : -1;
+        const auto firstProved = [&](const Value& pivots) {
+            return group.firstPositive(group.make(pivots, [&](int lane, double pivot) {
+                return lane > 0 && lane <= ladder.rungs && pivot > 0.0 ? 1.0 : 0.0;
+            }));
+        };
+        const int proved = firstProved(lowest);
+        // The square root is taken for the condition number of all bins, since an error where it is worst falls off slowly; the last rung has to do.
+        const int all = larger(proved, firstProved(beyond));
         group.lanes([&](int lane) {
             if (lane != 0) return;
             b.largest[b.spectrumOf(patch, s)] = largest;
             b.relativeLeak[b.spectrumOf(patch, s)] = leak / largest;
-            b.condition[b.spectrumOf(patch, s)] = rung >= 0 ? ladder.kappa[rung] : 0.0;
+            b.condition[b.spectrumOf(patch, s)] = wanted && proved < groupLanes ? ladder.kappa[proved - 1] : 0.0;
         });
-        if (rung < 0) return;
+        if (!wanted || proved == groupLanes) return;
+        const int rung = smaller(all, ladder.rungs) - 1;
 
         const double smallest = largest / ladder.kappa[rung];
         for (int k0 = 0; k0 < ladder.poles[rung]; k0 += groupLanes) {
             const Value pole = group.make([&](int lane) {
                 return k0 + lane < ladder.poles[rung] ? ladder.pole[rung][k0 + lane] * smallest : largest;
             });
-            (void)factorise<true>(group, schur, pole, n, rows);
+            Value none = Value(1e300);
+            (void)factorise<true>(group, schur, pole, n, rows, 0, n, none);
             solveBoth(group, n, b.x + first, rows);
             const double root = std::sqrt(smallest);
             const Value factor = group.make([&](int lane) {
@@ -139,11 +146,14 @@ private:
         return m * W - m * (m - 1) / 2 + c - m;
     }
 
-    /// S + shift = U^T D U. @return smallest pivot, NaN where one is
+    /// S + shift = U^T D U; outside of [proveBin, proveBinEnd) a row whose pivot is not positive is taken out, so that those after it speak of the
+    /// rest, a principal submatrix. @param beyond the smallest pivot outside of the range, if it is below this
+    /// @return smallest pivot of that range, NaN where one is
     /// @tparam All keeps every lane's factors, as [row][rowSize][lanes]; else lane 0's alone, as [row][rowSize]
     template <bool All, class Group>
     PATCHLIGHT_HOST_DEVICE typename Group::Value
-    factorise(const Group& group, const double* schur, const typename Group::Value& shift, int n, double* rows) const {
+    factorise(const Group& group, const double* schur, const typename Group::Value& shift, int n, double* rows,
+              int proveBin, int proveBinEnd, typename Group::Value& beyond) const {
         using Value = typename Group::Value;
         // What is left of rows i .. i + W - 1. The column that row i reaches besides comes from memory: registers are scarce.
         Value t[W * (W + 1) / 2];
@@ -158,8 +168,13 @@ private:
         }
         Value lowest = Value(1e300);
         for (int i = 0; i < n; ++i) {
-            lowest = lowerOrNaN(lowest, t[0]);
-            const Value inverse = Value(1.0) / t[0];
+            Value inverse = Value(1.0) / t[0];
+            if (i >= proveBin && i < proveBinEnd) {
+                lowest = lowerOrNaN(lowest, t[0]);
+            } else {
+                beyond = lowerOrNaN(beyond, t[0]);
+                inverse = positiveOrZero(inverse);
+            }
             const auto keep = [&](const Value& value, int at) {
                 if constexpr (All)
                     group.store(value, rows + (static_cast<std::size_t>(i) * rowSize + at) * groupLanes);

@@ -169,10 +169,10 @@ private slots:
         QTest::addColumn<QString>("device");
         QTest::addColumn<QString>("change");
         for (const char* device : test::deviceNames)
-            for (const char* change : {"nsubbundles 1", "nsubbundles 5",  "nwavestep 7", "no padding",  "regularize",
-                                       "psferr",        "tail",           "pixpad 0.3",  "pixpad 1",    "reconvolved",
-                                       "barycentric",   "one wavelength", "one fiber",   "stamp 3 x 3", "stamp 9 x 7",
-                                       "two cores",     "coarse grid",    "fine grid",   "noise",       "seamless"})
+            for (const char* change :
+                 {"nsubbundles 1", "nsubbundles 5", "nwavestep 7", "no padding", "regularize", "psferr", "tail",
+                  "pixpad 0.3", "pixpad 1", "reconvolved", "barycentric", "one wavelength", "one fiber", "stamp 3 x 3",
+                  "stamp 9 x 7", "two cores", "coarse grid", "fine grid", "noise"})
                 if (QString(device) != "threads") QTest::addRow("%s, %s", device, change) << device << change;
     }
     void anyOptionsAgreeWithTheCpu() {
@@ -194,7 +194,6 @@ private slots:
         if (change == "coarse grid") options.wavelength->dw = 1.3;
         if (change == "fine grid") options.wavelength->dw = 0.55;
         if (change == "noise") options.decorrelate = Decorrelate::Noise;
-        if (change == "seamless") options.method = Method::Seamless;
         if (change == "one fiber") {
             options.specmin = 3;
             options.nspec = 1;
@@ -229,16 +228,114 @@ private slots:
         compare(d);
     }
 
+    /// The seamless method: segments with context on the device, whole bundles on the CPU. They leave out different things, each within
+    /// ErrorBounds, so that no more than those are promised.
+    void seamlessAgreesWithTheCpu_data() {
+        QTest::addColumn<QString>("device");
+        QTest::addColumn<QString>("change");
+        for (const char* device : test::deviceNames)
+            for (const char* change : {"none", "5", "column", "amplifier", "fiber", "edge", "all", "b camera",
+                                       "z camera", "regularize", "quality", "nsubbundles 1", "nwavestep 7", "one fiber",
+                                       "one wavelength", "tail", "two bundles", "long"})
+                if (QString(device) != "threads" || QString(change) == "5")
+                    QTest::addRow("%s, %s", device, change) << device << change;
+    }
+    void seamlessAgreesWithTheCpu() {
+        QFETCH(QString, device);
+        QFETCH(QString, change);
+        PATCHLIGHT_DEVICE_OR_SKIP(one, device);
+        const char arm = change.endsWith(" camera") ? change[0].toLatin1() : 'r';
+        const int nspec = change == "long" ? 5 : 10;
+        const int ny = change == "long" ? 420 : 200;
+        auto t = test::smallExposure(nspec, nspec, 120, ny, 1, arm);
+        const double middle = 0.5 * (t.range.wmin + t.range.wmax);
+        const int x = static_cast<int>(std::lround(t.psf.x(2, middle)));
+        const int y = static_cast<int>(std::lround(t.psf.y(2, middle)));
+        if (change == "5") test::maskPixels(t.pixels, x - 2, x + 3, y - 2, y + 3);
+        if (change == "column" || change == "long") test::maskPixels(t.pixels, x, x + 1, 0, ny);
+        if (change == "amplifier") test::maskPixels(t.pixels, 0, 60, 100, 200);
+        if (change == "fiber") test::maskPixels(t.pixels, x - 3, x + 4, 0, 200);
+        if (change == "all") test::maskPixels(t.pixels, 0, 120, 0, 200);
+        if (change == "edge") {
+            t.pixels.ny = 150;
+            t.pixels.pixels.resize(120 * 150);
+            t.pixels.weights.resize(120 * 150);
+        }
+        ExtractionOptions options = smallOptions(t.range);
+        options.method = Method::Seamless;
+        options.bundlesize = change == "two bundles" ? 5 : nspec;
+        if (change == "regularize") options.regularize = 0.05;
+        if (change == "quality") {
+            options.psferr = 0.2;
+            options.modelFlux = ModelFlux::Reconvolved;
+        }
+        if (change == "nsubbundles 1") options.nsubbundles = 1;
+        if (change == "nwavestep 7") options.nwavestep = 7;
+        if (change == "one wavelength") options.wavelength = WavelengthRange{6690, 6690, 0.8};
+        if (change == "one fiber") {
+            options.specmin = 3;
+            options.nspec = 1;
+        }
+        if (change == "tail") {
+            for (double& amplitude : t.psf.series.at("TAILAMP").coeff) amplitude += 0.01;
+            t.psf.pack();
+        }
+        const Plan plan = makePlan(t.psf, options);
+        const ExtractionResult want = extractFrame(*makeCpuBackend(), t.pixels.view(), t.psf, plan);
+        gpu::DeviceBackendOptions settings;
+        settings.counts = std::make_shared<gpu::DeviceCounts>();
+        int longest = 0;
+        settings.observer = [&](const gpu::BatchView& v, gpu::Device&, gpu::Stream&) {
+            longest = std::max(longest, v.maxWave);
+        };
+        const auto backend = gpu::makeDeviceBackend(std::move(one), settings);
+        const ExtractionResult got = extractFrame(*backend, t.pixels.view(), t.psf, plan);
+        const Differences d = differences(want, got);
+        long full = 0;
+        for (const PatchReport& report : got.reports)
+            full += (report.status & static_cast<std::uint32_t>(PatchStatus::Exact)) != 0 ? 1 : 0;
+        const long onCpu = settings.counts->onCpu;
+        qInfo("%s; of %d patches %ld with full blocks or more, %ld left to the CPU", qPrintable(d.text()),
+              plan.patchCount(), full, onCpu);
+        QVERIFY2(d.flux <= 1e-6, qPrintable(d.text()));
+        QVERIFY2(d.ivar <= 1e-8, qPrintable(d.text()));
+        QVERIFY2(d.resolution <= 1e-8, qPrintable(d.text()));
+        QVERIFY2(d.xflux <= 1e-8, qPrintable(d.text()));
+        QVERIFY2(d.model <= 1e-6, qPrintable(d.text()));
+        // Of patches with all couplings the CPU's bundles have quality from more spectra.
+        QVERIFY2(d.chi2pix <= (change == "tail" ? 1e-2 : 1e-7), qPrintable(d.text()));
+        QCOMPARE(d.masks, 0);
+        QCOMPARE(d.lit, 0);
+        QCOMPARE(settings.counts->patches.load(), static_cast<long>(plan.patchCount()));
+        // Second neighbours matter beside a dead fiber, and with wide tails.
+        if (change == "tail") QVERIFY(onCpu > 0);
+        QVERIFY(onCpu == 0 || change == "fiber" || change == "tail");
+        if (change == "regularize" || change == "one wavelength") QVERIFY(full < plan.patchCount());
+        // Segments were not the whole bundle.
+        if (change == "long") QVERIFY(longest < plan.grid.nbins());
+        // No unmasked pixel.
+        for (std::size_t p = 0; p < got.reports.size(); ++p)
+            QCOMPARE(got.reports[p].status == static_cast<std::uint32_t>(PatchStatus::NoPixels),
+                     want.reports[p].status == static_cast<std::uint32_t>(PatchStatus::NoPixels));
+    }
+
     /// The same bytes from run to run, for any number of streams, batch size and memory, and for teams of one member or more.
     void bytesDoNotDependOnHowItIsRun_data() {
         QTest::addColumn<QString>("device");
-        for (const char* device : {"host", "cuda"}) QTest::newRow(device) << device;
+        QTest::addColumn<bool>("seamless");
+        for (const char* device : {"host", "cuda"})
+            for (const bool seamless : {false, true})
+                QTest::addRow("%s, %s", device, seamless ? "seamless" : "patches") << device << seamless;
     }
     void bytesDoNotDependOnHowItIsRun() {
         QFETCH(QString, device);
-        const auto t = test::smallExposure();
+        QFETCH(bool, seamless);
+        auto t = seamless ? test::smallExposure(4, 2, 60, 300) : test::smallExposure();
+        if (seamless) test::maskPixels(t.pixels, 20, 25, 100, 105);
         ExtractionOptions options = smallOptions(t.range);
-        options.nwavestep = 10;
+        options.nwavestep = seamless ? 25 : 10;
+        options.bundlesize = seamless ? 2 : 5;
+        if (seamless) options.method = Method::Seamless;
         const Plan plan = makePlan(t.psf, options);
         const auto run = [&](Backend& backend, int threads, int steps) {
             RunControl control;
