@@ -304,9 +304,7 @@ public:
               Backend& cpu)
         : input_(input), options_(options), shared_(std::move(shared)), device_(*shared_->device),
           constants_(shared_->takeConstants()), cpu_(cpu.begin(input, lanes)) {
-        constants_->assign(device_, input.psf);
-        makeLanes(std::max(1, std::min(lanes, options.streams)));
-        if (seamless()) exact_.resize(lanes_.size());
+        wanted_ = std::max(1, std::min(lanes, options.streams));
     }
     ~DeviceJob() override {
         if (onCpu_ > 0)
@@ -317,9 +315,13 @@ public:
         shared_->giveConstants(std::move(constants_));
     }
 
-    [[nodiscard]] int lanes() const override { return static_cast<int>(lanes_.size()); }
+    [[nodiscard]] int lanes() const override {
+        prepare();
+        return static_cast<int>(lanes_.size());
+    }
 
     void run(const Batch& batch, int lane, const FrameOutput& output) override {
+        prepare();
         if (batch.steps.count() > steps_) {
             if (seamless() && !located(*lanes_[size(lane)], batch)) {
                 leaveBundle(batch, lane, output);
@@ -388,6 +390,7 @@ public:
             if (shared_->full > 0)
                 full.spectra = static_cast<double>(shared_->rooted) / static_cast<double>(shared_->full);
         }
+        prepare();
         std::vector<std::vector<StageWork>> batches;
         for (const Batch& batch : makeBatches(*input_.plan, steps_)) {
             BatchGeometry geometry;
@@ -400,6 +403,15 @@ public:
     }
 
 private:
+    /// Takes memory of the device, once, when it is first needed: a patch that is only looked at needs none.
+    void prepare() const {
+        std::call_once(prepared_, [this] {
+            constants_->assign(device_, input_.psf);
+            makeLanes(wanted_);
+            if (seamless()) exact_.resize(lanes_.size());
+        });
+    }
+
     [[nodiscard]] bool seamless() const { return input_.plan->options.method == Method::Seamless; }
 
     /// Works out where a batch lies. @return false where that, or its size, does not suit the device
@@ -499,7 +511,7 @@ private:
     }
 
     /// As many lanes, and as many steps a batch, as fit into the device's memory.
-    void makeLanes(int wanted) {
+    void makeLanes(int wanted) const {
         std::size_t budget = device_.freeMemory() / 10 * 9 + shared_->idleMemory();
         if (options_.memory != 0) budget = std::min(budget, options_.memory);
         steps_ = input_.plan->nsteps;
@@ -665,15 +677,17 @@ private:
     Device& device_;
     std::unique_ptr<Constants> constants_;
     std::unique_ptr<FrameJob> cpu_;
-    int steps_ = 1; ///< of a batch, at most
+    int wanted_ = 1; ///< lanes, at most
+    mutable std::once_flag prepared_;
+    mutable int steps_ = 1; ///< of a batch, at most
     std::atomic<int> onCpu_{0};
-    std::vector<std::unique_ptr<Lane>> lanes_;
+    mutable std::vector<std::unique_ptr<Lane>> lanes_;
     /// What the CPU solves patches of the seamless method with.
     struct Exact {
         SpotTile tile;
         PatchSolver solver;
     };
-    std::vector<Exact> exact_; ///< by lane
+    mutable std::vector<Exact> exact_; ///< by lane
 };
 
 class DeviceBackend final : public Backend {

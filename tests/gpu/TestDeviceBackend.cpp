@@ -444,6 +444,10 @@ private slots:
         QVERIFY(counted.counts->batches > static_cast<long>(makeBatches(plan, plan.nsteps).size()));
         const auto tiny = gpu::makeDeviceBackend(std::make_unique<Boaster>(std::size_t{1} << 20));
         QVERIFY_EXCEPTION_THROWN((void)extractFrame(*tiny, t.pixels.view(), t.psf, plan), Error);
+        // A patch that is only looked at takes nothing from the device.
+        const PatchDetail detail = extractPatch(*tiny, t.pixels.view(), t.psf, plan, plan.patch(0, 2));
+        QCOMPARE(detail.flux.size(),
+                 extractPatch(*makeCpuBackend(), t.pixels.view(), t.psf, plan, plan.patch(0, 2)).flux.size());
     }
 
     /// A launch that fails ends the run with an error that names the kernel and the batch; nothing hangs, and the backend can be used again
