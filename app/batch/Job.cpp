@@ -277,30 +277,30 @@ JobOutcome runMember(Rank& self) {
 class Root {
 public:
     Root(Rank& rank, FrameSource* frameSource)
-        : self(rank), comm(rank.comm), settings(rank.settings), source(frameSource), scheduler(schedulerSettings()),
-          ranks(static_cast<std::size_t>(comm.size())) {
-        summary.ranks = comm.size();
-        summary.transport = comm.description();
-        summary.started = utcNow();
-        summary.workers.resize(ranks.size());
-        summary.goodbyes.resize(ranks.size());
-        summary.offsets.resize(ranks.size());
-        for (Known& known : ranks) known.heard = Clock::now();
+        : self_(rank), comm_(rank.comm), settings_(rank.settings), source_(frameSource),
+          scheduler_(schedulerSettings()), ranks_(static_cast<std::size_t>(comm_.size())) {
+        summary_.ranks = comm_.size();
+        summary_.transport = comm_.description();
+        summary_.started = utcNow();
+        summary_.workers.resize(ranks_.size());
+        summary_.goodbyes.resize(ranks_.size());
+        summary_.offsets.resize(ranks_.size());
+        for (Known& known : ranks_) known.heard = Clock::now();
     }
 
     JobOutcome run(const FrameLister& list) {
         try {
-            if (!self.info.error.empty()) {
-                if (self.usage) throw UsageError(self.info.error);
-                throw Error(self.info.error);
+            if (!self_.info.error.empty()) {
+                if (self_.usage) throw UsageError(self_.info.error);
+                throw Error(self_.info.error);
             }
-            for (const std::string* path : {&settings.report, &settings.trace})
+            for (const std::string* path : {&settings_.report, &settings_.trace})
                 if (!path->empty()) requireWritable(*path);
             const std::vector<FrameTask> frames = list();
             if (const int stale = removeStaleFiles(frames); stale > 0)
                 spdlog::info("removed {} temporary file{} that an interrupted run had left", stale,
                              stale == 1 ? "" : "s");
-            for (const FrameTask& task : frames) scheduler.add(task, outputsExist(task));
+            for (const FrameTask& task : frames) scheduler_.add(task, outputsExist(task));
             return work();
         } catch (const UsageError&) {
             end(2);
@@ -321,48 +321,48 @@ private:
 
     SchedulerSettings schedulerSettings() const {
         SchedulerSettings chosen;
-        chosen.ranks = comm.size();
-        chosen.inFlight = settings.inFlight;
-        chosen.retries = settings.retries;
-        chosen.failFast = settings.failFast;
-        chosen.redo = settings.redo;
-        chosen.share = settings.share;
+        chosen.ranks = comm_.size();
+        chosen.inFlight = settings_.inFlight;
+        chosen.retries = settings_.retries;
+        chosen.failFast = settings_.failFast;
+        chosen.redo = settings_.redo;
+        chosen.share = settings_.share;
         return chosen;
     }
 
     JobOutcome work() {
         commands::Interrupt interrupt;
         const DrainSignal drain;
-        join(self.info);
-        JobProgress progress(1, settings.progress);
+        join(self_.info);
+        JobProgress progress(1, settings_.progress);
         while (true) {
-            self.wait();
+            self_.wait();
             receive();
             local();
-            if (source != nullptr && !scheduler.stopped())
-                for (FrameTask& task : source->frames()) {
+            if (source_ != nullptr && !scheduler_.stopped())
+                for (FrameTask& task : source_->frames()) {
                     const bool there = outputsExist(task);
-                    scheduler.add(std::move(task), there);
+                    scheduler_.add(std::move(task), there);
                 }
             obeySignals();
             lookForLostRanks();
-            for (const Order& order : scheduler.orders(stillJoining())) give(order);
+            for (const Order& order : scheduler_.orders(stillJoining())) give(order);
             report(progress);
             progressLine(progress);
             beat();
-            const bool more = source != nullptr && !source->ended() && !scheduler.stopped();
-            if (scheduler.idle() && !more) break;
+            const bool more = source_ != nullptr && !source_->ended() && !scheduler_.stopped();
+            if (scheduler_.idle() && !more) break;
         }
         progress.finish();
-        summary.seconds = self.elapsed();
-        if (usableRanks() == 0 && scheduler.frames().empty()) throw Error("no rank could take part");
+        summary_.seconds = self_.elapsed();
+        if (usableRanks() == 0 && scheduler_.frames().empty()) throw Error("no rank could take part");
         collect();
         return conclude();
     }
 
     void receive() {
-        while (std::optional<Message> message = comm.receive()) {
-            Known& known = ranks[static_cast<std::size_t>(message->from)];
+        while (std::optional<Message> message = comm_.receive()) {
+            Known& known = ranks_[static_cast<std::size_t>(message->from)];
             known.heard = Clock::now();
             switch (message->tag) {
             case TagHello: {
@@ -378,17 +378,17 @@ private:
                 break;
             }
             case TagPart:
-                self.worker->takePart(std::move(message->bytes));
+                self_.worker->takePart(std::move(message->bytes));
                 break;
             case TagAlive:
-                if (message->bytes == abandonWord) abandon = true;
-                if (message->bytes == drainWord) drainNow = true;
+                if (message->bytes == abandonWord) abandon_ = true;
+                if (message->bytes == drainWord) drainNow_ = true;
                 break;
             case TagGoodbye: {
                 Goodbye goodbye;
                 unpack(message->bytes, goodbye);
                 known.saidGoodbye = true;
-                summary.goodbyes[static_cast<std::size_t>(message->from)] = std::move(goodbye);
+                summary_.goodbyes[static_cast<std::size_t>(message->from)] = std::move(goodbye);
                 break;
             }
             default:
@@ -398,101 +398,102 @@ private:
     }
 
     void local() {
-        self.worker->watchClock();
-        for (OutgoingPart& part : self.worker->parts()) {
+        self_.worker->watchClock();
+        for (OutgoingPart& part : self_.worker->parts()) {
             if (part.leader == 0)
-                self.worker->takePart(std::move(part.bytes));
+                self_.worker->takePart(std::move(part.bytes));
             else
-                comm.send(part.leader, TagPart, std::move(part.bytes));
+                comm_.send(part.leader, TagPart, std::move(part.bytes));
         }
-        for (const TaskResult& result : self.worker->results()) take(result);
+        for (const TaskResult& result : self_.worker->results()) take(result);
     }
 
     void take(const TaskResult& result) {
-        if (result.stuck) stuckRanks.insert(result.rank);
-        scheduler.take(result);
+        if (result.stuck) stuckRanks_.insert(result.rank);
+        scheduler_.take(result);
     }
 
     void join(const WorkerInfo& info) {
         const auto index = static_cast<std::size_t>(info.rank);
-        summary.workers[index] = info;
+        summary_.workers[index] = info;
         // The message took a few milliseconds at most: good enough for a trace.
-        summary.offsets[index] = info.rank == 0 ? 0.0 : self.elapsed() - info.clock;
-        ranks[index].joined = true;
+        summary_.offsets[index] = info.rank == 0 ? 0.0 : self_.elapsed() - info.clock;
+        ranks_[index].joined = true;
         std::string error = info.error;
-        if (error.empty() && info.version != self.info.version)
-            error = fmt::format("it runs patchlight {}, rank 0 runs {}", info.version, self.info.version);
+        if (error.empty() && info.version != self_.info.version)
+            error = fmt::format("it runs patchlight {}, rank 0 runs {}", info.version, self_.info.version);
         if (!error.empty()) {
             spdlog::warn("rank {} on {} does not take part: {}", info.rank, info.host, error);
-            scheduler.lose(info.rank, error);
+            scheduler_.lose(info.rank, error);
             return;
         }
-        scheduler.join(info.rank);
+        scheduler_.join(info.rank);
         const std::string text =
             fmt::format("rank {} on {}: {}{}; {} thread{}, {} reading, {} writing, up to {} frames in memory",
                         info.rank, info.host, info.device, info.gpu.empty() ? "" : ", " + info.gpu, info.threads,
-                        info.threads == 1 ? "" : "s", settings.readers, settings.writers, settings.inFlight);
+                        info.threads == 1 ? "" : "s", settings_.readers, settings_.writers, settings_.inFlight);
         constexpr int logged = 16;
         if (info.rank < logged)
             spdlog::info("{}", text);
         else
             spdlog::debug("{}", text);
-        summary.nodes =
-            static_cast<int>(std::count_if(summary.workers.begin(), summary.workers.end(), [](const auto& worker) {
+        summary_.nodes =
+            static_cast<int>(std::count_if(summary_.workers.begin(), summary_.workers.end(), [](const auto& worker) {
                 return !worker.host.empty() && worker.nodeRank == 0;
             }));
         std::set<std::string> gpus;
-        for (const WorkerInfo& worker : summary.workers)
+        for (const WorkerInfo& worker : summary_.workers)
             if (!worker.gpu.empty()) gpus.insert(worker.host + worker.gpu.substr(0, worker.gpu.find(',')));
-        summary.gpus = static_cast<int>(gpus.size());
+        summary_.gpus = static_cast<int>(gpus.size());
     }
 
     [[nodiscard]] bool stillJoining() const {
         constexpr double patience = 10;
-        return self.elapsed() < patience &&
-               std::any_of(ranks.begin(), ranks.end(), [](const Known& known) { return !known.joined && !known.lost; });
+        return self_.elapsed() < patience && std::any_of(ranks_.begin(), ranks_.end(), [](const Known& known) {
+                   return !known.joined && !known.lost;
+               });
     }
 
     void give(const Order& order) {
         if (order.rank == 0)
-            self.worker->take(order);
+            self_.worker->take(order);
         else
-            comm.send(order.rank, TagOrder, pack(order));
+            comm_.send(order.rank, TagOrder, pack(order));
     }
 
     void obeySignals() {
-        if (commands::Interrupt::signal() != 0) abandon = true;
-        if (drainRequested != 0) drainNow = true;
-        if (abandon && !abandoned) {
-            abandoned = true;
-            summary.stopped = "a signal asked to stop";
+        if (commands::Interrupt::signal() != 0) abandon_ = true;
+        if (drainRequested != 0) drainNow_ = true;
+        if (abandon_ && !abandoned_) {
+            abandoned_ = true;
+            summary_.stopped = "a signal asked to stop";
             spdlog::warn("stopping: frames that are being written are completed, the others given up");
-            scheduler.stop(true, "given up: a signal asked to stop");
-        } else if (drainNow && !drained && !abandoned) {
-            drained = true;
-            summary.stopped = "SIGUSR1 asked to take nothing new";
+            scheduler_.stop(true, "given up: a signal asked to stop");
+        } else if (drainNow_ && !drained_ && !abandoned_) {
+            drained_ = true;
+            summary_.stopped = "SIGUSR1 asked to take nothing new";
             spdlog::warn("stopping: frames under way are completed, no new ones begun");
-            scheduler.stop(false, "not begun: SIGUSR1 asked to take nothing new");
+            scheduler_.stop(false, "not begun: SIGUSR1 asked to take nothing new");
         }
     }
 
     void lookForLostRanks() {
         const auto now = Clock::now();
-        for (std::size_t i = 1; i < ranks.size(); ++i) {
-            Known& known = ranks[i];
-            if (known.lost || std::chrono::duration<double>(now - known.heard).count() <= settings.lostAfter) continue;
+        for (std::size_t i = 1; i < ranks_.size(); ++i) {
+            Known& known = ranks_[i];
+            if (known.lost || std::chrono::duration<double>(now - known.heard).count() <= settings_.lostAfter) continue;
             known.lost = true;
             const std::string text =
                 fmt::format("rank {} on {} did not answer for {:g} s", i,
-                            summary.workers[i].host.empty() ? "?" : summary.workers[i].host, settings.lostAfter);
+                            summary_.workers[i].host.empty() ? "?" : summary_.workers[i].host, settings_.lostAfter);
             spdlog::error("{}", text);
-            scheduler.lose(static_cast<int>(i), text);
+            scheduler_.lose(static_cast<int>(i), text);
         }
     }
 
     void report(JobProgress& progress) {
-        for (const int index : scheduler.ended()) {
-            const FrameRecord& record = scheduler.frames()[static_cast<std::size_t>(index)];
+        for (const int index : scheduler_.ended()) {
+            const FrameRecord& record = scheduler_.frames()[static_cast<std::size_t>(index)];
             if (record.state == FrameState::Failed) {
                 progress.clear();
                 spdlog::error("{}: failed: {}", record.task.output, record.error);
@@ -504,39 +505,39 @@ private:
 
     void progressLine(JobProgress& progress) {
         const auto now = Clock::now();
-        if (now - lastCounted < milliseconds(200)) return;
-        lastCounted = now;
-        progress.setNodes(summary.nodes);
-        progress.update(static_cast<int>(scheduler.frames().size()), scheduler.count(FrameState::Done),
-                        scheduler.count(FrameState::Complete), scheduler.count(FrameState::Failed));
+        if (now - lastCounted_ < milliseconds(200)) return;
+        lastCounted_ = now;
+        progress.setNodes(summary_.nodes);
+        progress.update(static_cast<int>(scheduler_.frames().size()), scheduler_.count(FrameState::Done),
+                        scheduler_.count(FrameState::Complete), scheduler_.count(FrameState::Failed));
     }
 
     void beat() {
         const auto now = Clock::now();
-        if (now - lastBeat < std::chrono::seconds(1)) return;
-        lastBeat = now;
-        for (int i = 1; i < comm.size(); ++i)
-            if (!ranks[static_cast<std::size_t>(i)].lost) comm.send(i, TagAlive, "");
+        if (now - lastBeat_ < std::chrono::seconds(1)) return;
+        lastBeat_ = now;
+        for (int i = 1; i < comm_.size(); ++i)
+            if (!ranks_[static_cast<std::size_t>(i)].lost) comm_.send(i, TagAlive, "");
     }
 
     [[nodiscard]] int usableRanks() const {
         return static_cast<int>(
-            std::count_if(ranks.begin(), ranks.end(), [](const Known& known) { return !known.lost; }));
+            std::count_if(ranks_.begin(), ranks_.end(), [](const Known& known) { return !known.lost; }));
     }
 
     /// Last figures of all ranks that answer.
     void collect() {
-        summary.goodbyes[0] = self.goodbye(0.0);
-        ranks[0].saidGoodbye = true;
-        for (int i = 1; i < comm.size(); ++i)
-            if (!ranks[static_cast<std::size_t>(i)].lost)
-                comm.send(i, TagFinish, fmt::format("{:.9f}", summary.offsets[static_cast<std::size_t>(i)]));
+        summary_.goodbyes[0] = self_.goodbye(0.0);
+        ranks_[0].saidGoodbye = true;
+        for (int i = 1; i < comm_.size(); ++i)
+            if (!ranks_[static_cast<std::size_t>(i)].lost)
+                comm_.send(i, TagFinish, fmt::format("{:.9f}", summary_.offsets[static_cast<std::size_t>(i)]));
         const auto waiting = [&] {
-            return std::any_of(ranks.begin(), ranks.end(),
+            return std::any_of(ranks_.begin(), ranks_.end(),
                                [](const Known& known) { return !known.lost && !known.saidGoodbye; });
         };
         while (waiting()) {
-            self.wait();
+            self_.wait();
             receive();
             lookForLostRanks();
             beat();
@@ -545,52 +546,53 @@ private:
 
     JobOutcome conclude() {
         JobOutcome outcome;
-        outcome.frames = scheduler.frames();
-        outcome.done = scheduler.count(FrameState::Done);
-        outcome.complete = scheduler.count(FrameState::Complete);
-        outcome.failed = scheduler.count(FrameState::Failed);
-        outcome.cancelled = scheduler.count(FrameState::Cancelled);
-        outcome.seconds = summary.seconds;
+        outcome.frames = scheduler_.frames();
+        outcome.done = scheduler_.count(FrameState::Done);
+        outcome.complete = scheduler_.count(FrameState::Complete);
+        outcome.failed = scheduler_.count(FrameState::Failed);
+        outcome.cancelled = scheduler_.count(FrameState::Cancelled);
+        outcome.seconds = summary_.seconds;
         outcome.exitCode = outcome.failed + outcome.cancelled > 0 ? 1 : 0;
-        if (!settings.report.empty())
-            writeFileAtomically(settings.report, reportText(outcome.frames, summary, settings));
-        if (!settings.trace.empty()) writeFileAtomically(settings.trace, mergedTrace(outcome.frames, summary));
-        if (settings.progress)
+        if (!settings_.report.empty())
+            writeFileAtomically(settings_.report, reportText(outcome.frames, summary_, settings_));
+        if (!settings_.trace.empty()) writeFileAtomically(settings_.trace, mergedTrace(outcome.frames, summary_));
+        if (settings_.progress)
             spdlog::info(
                 "{} frames: {} extracted, {} were complete, {} failed, {} given up; {:.1f} s on {} node{}, {:.1f} "
                 "frames/node-hour",
                 outcome.frames.size(), outcome.done, outcome.complete, outcome.failed, outcome.cancelled,
-                summary.seconds, summary.nodes, summary.nodes == 1 ? "" : "s", summary.framesPerNodeHour(outcome.done));
+                summary_.seconds, summary_.nodes, summary_.nodes == 1 ? "" : "s",
+                summary_.framesPerNodeHour(outcome.done));
         end(outcome.exitCode);
         return outcome;
     }
 
     void end(int code) {
-        bool lost = !stuckRanks.empty();
-        for (int i = 1; i < comm.size(); ++i) {
-            if (ranks[static_cast<std::size_t>(i)].lost)
+        bool lost = !stuckRanks_.empty();
+        for (int i = 1; i < comm_.size(); ++i) {
+            if (ranks_[static_cast<std::size_t>(i)].lost)
                 lost = true;
             else
-                comm.send(i, TagEnd, fmt::format("{}", code));
+                comm_.send(i, TagEnd, fmt::format("{}", code));
         }
-        self.flush();
-        self.leave(code, lost && comm.size() > 1);
+        self_.flush();
+        self_.leave(code, lost && comm_.size() > 1);
     }
 
-    Rank& self;
-    Communicator& comm;
-    const JobSettings& settings;
-    FrameSource* source;
-    Scheduler scheduler;
-    std::vector<Known> ranks;
-    std::set<int> stuckRanks;
-    JobSummary summary;
-    Clock::time_point lastBeat = Clock::now();
-    Clock::time_point lastCounted = Clock::now();
-    bool abandon = false;
-    bool abandoned = false;
-    bool drainNow = false;
-    bool drained = false;
+    Rank& self_;
+    Communicator& comm_;
+    const JobSettings& settings_;
+    FrameSource* source_;
+    Scheduler scheduler_;
+    std::vector<Known> ranks_;
+    std::set<int> stuckRanks_;
+    JobSummary summary_;
+    Clock::time_point lastBeat_ = Clock::now();
+    Clock::time_point lastCounted_ = Clock::now();
+    bool abandon_ = false;
+    bool abandoned_ = false;
+    bool drainNow_ = false;
+    bool drained_ = false;
 };
 
 } // namespace
@@ -635,12 +637,13 @@ std::string chooseGpu(int nodeRank, int nodeSize) {
     return text;
 }
 
-JobOutcome runJob(Communicator& communicator, const JobSettings& given, const FrameLister& list, FrameSource* source) {
-    JobSettings settings = given;
-    settings.readers = std::max(1, settings.readers);
-    settings.writers = std::max(1, settings.writers);
-    if (settings.inFlight <= 0) settings.inFlight = settings.readers + settings.writers + 1;
-    Rank self(communicator, settings);
+JobOutcome runJob(Communicator& communicator, const JobSettings& settings, const FrameLister& list,
+                  FrameSource* source) {
+    JobSettings completed = settings;
+    completed.readers = std::max(1, completed.readers);
+    completed.writers = std::max(1, completed.writers);
+    if (completed.inFlight <= 0) completed.inFlight = completed.readers + completed.writers + 1;
+    Rank self(communicator, completed);
     if (communicator.rank() != 0) return runMember(self);
     return Root(self, source).run(list);
 }

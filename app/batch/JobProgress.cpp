@@ -1,5 +1,6 @@
 #include "app/batch/JobProgress.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -14,7 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 std::string duration(double seconds) {
-    const auto whole = static_cast<long>(seconds + 0.5);
+    const long whole = std::lround(seconds);
     constexpr long hour = 3600;
     if (whole >= hour) return fmt::format("{}:{:02}:{:02}", whole / hour, whole % hour / 60, whole % 60);
     return fmt::format("{}:{:02}", whole / 60, whole % 60);

@@ -20,6 +20,7 @@
 #include <QTimer>
 
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -197,9 +198,7 @@ void screenshotWhenIdle(MainWindow& window, const QString& path) {
     timer->start();
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
     CLI::App cli("Patchlight: see a CCD image of a fiber spectrograph, and take its extraction apart",
                  "patchlight-gui");
     cli.set_version_flag("--version", "patchlight-gui " + std::string(version()) +
@@ -279,4 +278,15 @@ int main(int argc, char** argv) {
     }
     if (!arguments.screenshot.empty()) screenshotWhenIdle(window, QString::fromStdString(arguments.screenshot));
     return QApplication::exec();
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "patchlight-gui: %s\n", error.what());
+        return 1;
+    }
 }

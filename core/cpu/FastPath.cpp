@@ -128,7 +128,7 @@ void FastPath::prepareGroup(const FrameInput& input, std::vector<Member>& member
             const int spectrum = member.patch.spectra.first;
             const int bin = member.patch.bins.first;
             sources[size(member.lane)] = {sums_.self(spectrum, bin), sums_.next(spectrum, bin),
-                                          sums_.y_.data() + sums_.index(spectrum, bin),
+                                          sums_.ySums.data() + sums_.index(spectrum, bin),
                                           sums_.index(spectrum + 1, bin) - sums_.index(spectrum, bin)};
         }
         solver_.fill(sources.data(), static_cast<int>(members.size()));
@@ -138,7 +138,7 @@ void FastPath::prepareGroup(const FrameInput& input, std::vector<Member>& member
             member.fluxweight.clear();
             for (int spectrum = shape.spectra.first; spectrum < shape.spectra.first + nspec; ++spectrum) {
                 const double* from =
-                    sums_.fluxweight_.data() +
+                    sums_.fluxweights.data() +
                     sums_.index(member.patch.spectra.first + spectrum - shape.spectra.first, member.patch.bins.first);
                 member.fluxweight.insert(member.fluxweight.end(), from, from + nwave);
             }

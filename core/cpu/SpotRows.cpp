@@ -325,11 +325,11 @@ HWY_INLINE IndexRange ending(const SpotRows& spots, int spectrum, int row) {
 HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, double product) {
     const std::size_t i = sums.index(s, bin);
     if (t == s) {
-        if (other >= bin) sums.self_[i * sums.selfWidth() + static_cast<std::size_t>(other - bin)] = product;
+        if (other >= bin) sums.selfSums[i * sums.selfWidth() + static_cast<std::size_t>(other - bin)] = product;
     } else if (t == s + 1) {
-        sums.next_[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
+        sums.nextSums[i * sums.stride() + static_cast<std::size_t>(other - bin + sums.reach())] = product;
     } else {
-        sums.second_[i] = std::max(sums.second_[i], product);
+        sums.largestSecond[i] = std::max(sums.largestSecond[i], product);
     }
 }
 
@@ -339,7 +339,7 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
     constexpr int slots = Slots;
     const IndexRange spectra = spots.spectra();
     const int width = spots.width();
-    std::vector<double>& pixel = sums.pixelWork_; // w, w p, [w > 0] of a row's columns
+    std::vector<double>& pixel = sums.pixelWork; // w, w p, [w > 0] of a row's columns
 
     // Row by row, so that a row of spots is used for all its sums while it is in the cache.
     for (int row = rows.first; row < rows.last; ++row) {
@@ -420,9 +420,9 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
             for (int bin = done.first; bin < done.last; ++bin) {
                 const int a = bin % slots;
                 const std::size_t i = sums.index(s, bin);
-                sums.y_[i] = runningY[a];
-                sums.fluxweight_[i] = runningWeight[a];
-                sums.unmasked_[i] = runningUnmasked[a];
+                sums.ySums[i] = runningY[a];
+                sums.fluxweights[i] = runningWeight[a];
+                sums.unmaskedShares[i] = runningUnmasked[a];
                 runningY[a] = runningWeight[a] = runningUnmasked[a] = 0.0;
                 for (int t = s; t <= s + 2 && t < spectra.last; ++t) {
                     double* product = running(t);
@@ -587,12 +587,12 @@ void PairSums::start(const SpotRows& spots) {
             if (!a.empty() && !b.empty()) reach_ = std::max({reach_, b.last - 1 - a.first, a.last - 1 - b.first});
         }
     const std::size_t count = static_cast<std::size_t>(spectra_.count()) * static_cast<std::size_t>(bins_.count());
-    self_.assign(count * selfWidth_, 0.0);
-    next_.assign(count * stride(), 0.0);
-    second_.assign(count, 0.0);
-    y_.assign(count, 0.0);
-    fluxweight_.assign(count, 0.0);
-    unmasked_.assign(count, 0.0);
+    selfSums.assign(count * selfWidth_, 0.0);
+    nextSums.assign(count * stride(), 0.0);
+    largestSecond.assign(count, 0.0);
+    ySums.assign(count, 0.0);
+    fluxweights.assign(count, 0.0);
+    unmaskedShares.assign(count, 0.0);
     const std::size_t needed = static_cast<std::size_t>(spectra_.count()) * runningSize(slots_);
     std::fill_n(running_.require(needed), needed, 0.0);
     nextRow_ = spots.rows().first;

@@ -154,18 +154,18 @@ public:
     [[nodiscard]] int reach() const { return reach_; }
     /// sum A_b w A_{b + d}, d = 0 .. selfWidth() - 1, of one spectrum.
     [[nodiscard]] const double* self(int spectrum, int bin) const {
-        return self_.data() + index(spectrum, bin) * selfWidth_;
+        return selfSums.data() + index(spectrum, bin) * selfWidth_;
     }
     /// sum A_{s, b} w A_{s + 1, b + d}, d = -reach .. reach, at [d + reach].
     [[nodiscard]] const double* next(int spectrum, int bin) const {
-        return next_.data() + index(spectrum, bin) * stride();
+        return nextSums.data() + index(spectrum, bin) * stride();
     }
     /// Largest |sum A_{s, b} w A_{s + 2, b'}| over b': what ignoring second neighbours leaves out.
-    [[nodiscard]] double second(int spectrum, int bin) const { return second_[index(spectrum, bin)]; }
-    [[nodiscard]] double y(int spectrum, int bin) const { return y_[index(spectrum, bin)]; }
-    [[nodiscard]] double fluxweight(int spectrum, int bin) const { return fluxweight_[index(spectrum, bin)]; }
+    [[nodiscard]] double second(int spectrum, int bin) const { return largestSecond[index(spectrum, bin)]; }
+    [[nodiscard]] double y(int spectrum, int bin) const { return ySums[index(spectrum, bin)]; }
+    [[nodiscard]] double fluxweight(int spectrum, int bin) const { return fluxweights[index(spectrum, bin)]; }
     /// Share of the spot's light on unmasked pixels of the CCD.
-    [[nodiscard]] double unmasked(int spectrum, int bin) const { return unmasked_[index(spectrum, bin)]; }
+    [[nodiscard]] double unmasked(int spectrum, int bin) const { return unmaskedShares[index(spectrum, bin)]; }
     /// SpotRows::mostBins().
     [[nodiscard]] std::size_t selfWidth() const { return selfWidth_; }
     [[nodiscard]] std::size_t stride() const { return static_cast<std::size_t>(2 * reach_ + 1); }
@@ -184,8 +184,8 @@ public:
     }
 
     // Filled by the kernels.
-    std::vector<double> self_, next_, second_, y_, fluxweight_, unmasked_;
-    std::vector<double> pixelWork_;
+    std::vector<double> selfSums, nextSums, largestSecond, ySums, fluxweights, unmaskedShares;
+    std::vector<double> pixelWork;
 
 private:
     IndexRange spectra_;

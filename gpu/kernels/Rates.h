@@ -29,11 +29,11 @@ struct ArithmeticKernel {
             for (int i = 0; i < numbers; ++i) a[i] = 1e-3 * item + i;
             for (int round = 0; round < rounds; ++round) {
                 PATCHLIGHT_KERNEL_UNROLL
-                for (int i = 0; i < numbers; ++i) a[i] = a[i] * 0.999 + 0.5;
+                for (double& number : a) number = number * 0.999 + 0.5;
             }
             double sum = 0.0;
             PATCHLIGHT_KERNEL_UNROLL
-            for (int i = 0; i < numbers; ++i) sum += a[i];
+            for (const double number : a) sum += number;
             out[block * items + item] = sum;
         }
     }

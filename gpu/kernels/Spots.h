@@ -186,8 +186,10 @@ private:
             const std::size_t at = b.spot(s, first + k);
             double* one = team.shared() + k * l.size;
             const double* parameter = one + l.parameter;
-            const double dx = (b.cornerX[at] - b.traceX[at] + p % b.stampX) / parameter[SigmaX];
-            const double dy = (b.cornerY[at] - b.traceY[at] + p / b.stampX) / parameter[SigmaY];
+            const int column = p % b.stampX;
+            const int row = p / b.stampX;
+            const double dx = (b.cornerX[at] - b.traceX[at] + column) / parameter[SigmaX];
+            const double dy = (b.cornerY[at] - b.traceY[at] + row) / parameter[SigmaY];
             if (!(dx * dx + dy * dy < parameter[NSigma] * parameter[NSigma])) one[l.stamp + p] = 0.0;
         }
         team.sync();
@@ -201,8 +203,10 @@ private:
             const std::size_t at = b.spot(s, first + k);
             double* one = team.shared() + k * l.size;
             const double* parameter = one + l.parameter;
-            const double dx = (b.cornerX[at] - b.traceX[at] + p % b.stampX) * parameter[TailScaleX];
-            const double dy = (b.cornerY[at] - b.traceY[at] + p / b.stampX) * parameter[TailScaleY];
+            const int column = p % b.stampX;
+            const int row = p / b.stampX;
+            const double dx = (b.cornerX[at] - b.traceX[at] + column) * parameter[TailScaleX];
+            const double dy = (b.cornerY[at] - b.traceY[at] + row) * parameter[TailScaleY];
             const double r2 = dx * dx + dy * dy;
             const double core2 = parameter[TailCore] * parameter[TailCore];
             if (r2 > 0.0)

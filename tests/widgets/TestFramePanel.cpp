@@ -227,7 +227,7 @@ private slots:
         const auto ids = window_->document().frame().frame->fibermap->integers("TARGETID");
         const QModelIndex id = filter->sourceModel()->index(3, FiberModel::TargetId);
         QCOMPARE(id.data().toString(), QString::number(ids[3]));
-        QCOMPARE(id.data(FiberModel::SortRole).typeId(), QMetaType::LongLong);
+        QCOMPARE(id.data(FiberModel::sortRole).typeId(), QMetaType::LongLong);
         QVERIFY(ids[3] > (1LL << 53)); // what a double would round
         filter->setWords(QString::number(ids[3]));
         QCOMPARE(table.model()->rowCount(), 1);

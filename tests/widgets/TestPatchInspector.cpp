@@ -127,7 +127,7 @@ private Q_SLOTS:
         const int core = d.patch.bins.first + 7 - input.plan->grid.pad;
         QCOMPARE(model.wavelength(row), input.plan->grid.outputWavelength(core));
         const auto number = [&](int column) {
-            return model.index(row, column).data(PatchBinModel::SortRole).toDouble();
+            return model.index(row, column).data(PatchBinModel::sortRole).toDouble();
         };
         QCOMPARE(number(PatchBinModel::Flux), d.flux(1, 7) / input.plan->grid.step());
         QCOMPARE(number(PatchBinModel::Ivar), d.ivar(1, 7) * std::pow(input.plan->grid.step(), 2));

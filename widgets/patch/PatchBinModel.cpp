@@ -182,7 +182,7 @@ QVariant PatchBinModel::data(const QModelIndex& index, int role) const {
             return QString::number(v, 'g', 4);
         }
     }
-    case SortRole:
+    case sortRole:
         return value(row, index.column());
     case PaddingRole:
         return isPadding(row);

@@ -28,7 +28,7 @@ public:
         ColumnCount,
     };
     /// Numbers (qreal) for sorting; NaN where a cell has none.
-    static constexpr int SortRole = Qt::UserRole;
+    static constexpr int sortRole = Qt::UserRole;
     /// bool: the bin is padding.
     static constexpr int PaddingRole = Qt::UserRole + 1;
 

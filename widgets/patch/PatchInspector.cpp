@@ -57,11 +57,11 @@ protected:
         if (!padding_ && model->index(row, 0, parent).data(PatchBinModel::PaddingRole).toBool()) return false;
         return !onlyAtPixel_ ||
                std::isfinite(
-                   model->index(row, PatchBinModel::AtPixel, parent).data(PatchBinModel::SortRole).toDouble());
+                   model->index(row, PatchBinModel::AtPixel, parent).data(PatchBinModel::sortRole).toDouble());
     }
     bool lessThan(const QModelIndex& left, const QModelIndex& right) const override {
-        const double a = left.data(PatchBinModel::SortRole).toDouble();
-        const double b = right.data(PatchBinModel::SortRole).toDouble();
+        const double a = left.data(PatchBinModel::sortRole).toDouble();
+        const double b = right.data(PatchBinModel::sortRole).toDouble();
         // Cells without a number come first going up, so last going down.
         if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && !std::isnan(b);
         return a < b;
@@ -160,7 +160,7 @@ PatchInspector::PatchInspector(QWidget* parent)
     layout->addWidget(strip_);
 
     filter_->setSourceModel(model_);
-    filter_->setSortRole(PatchBinModel::SortRole);
+    filter_->setSortRole(PatchBinModel::sortRole);
     filter_->setDynamicSortFilter(true);
     table_->setModel(filter_);
     table_->setSortingEnabled(true);
@@ -496,7 +496,7 @@ QString PatchInspector::exportTo(const QString& path) {
                     text += QStringLiteral("\"%1\"").arg(index.data().toString());
                     continue;
                 }
-                const double value = index.data(PatchBinModel::SortRole).toDouble();
+                const double value = index.data(PatchBinModel::sortRole).toDouble();
                 if (std::isfinite(value)) text += QString::number(value, 'g', 10);
             }
             text += QLatin1Char('\n');

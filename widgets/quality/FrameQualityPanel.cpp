@@ -49,7 +49,7 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 /// Filters findings by kind.
 class KindFilter : public QSortFilterProxyModel {
 public:
-    explicit KindFilter(QObject* parent) : QSortFilterProxyModel(parent) { setSortRole(FindingModel::SortRole); }
+    explicit KindFilter(QObject* parent) : QSortFilterProxyModel(parent) { setSortRole(FindingModel::sortRole); }
     void setKind(int kind) {
         kind_ = kind;
         invalidateFilter();

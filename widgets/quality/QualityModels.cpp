@@ -43,8 +43,8 @@ QVariant FiberModel::data(const QModelIndex& index, int role) const {
     if (role == Qt::TextAlignmentRole)
         return index.column() == Type || index.column() == Worst ? static_cast<int>(Qt::AlignLeft | Qt::AlignVCenter)
                                                                  : static_cast<int>(Qt::AlignRight | Qt::AlignVCenter);
-    if (role != Qt::DisplayRole && role != SortRole) return {};
-    const bool sort = role == SortRole;
+    if (role != Qt::DisplayRole && role != sortRole) return {};
+    const bool sort = role == sortRole;
     const bool pulls = f.pulls.count > 0;
     switch (index.column()) {
     case Spectrum:
@@ -114,7 +114,7 @@ QVariant FiberModel::headerData(int section, Qt::Orientation orientation, int ro
     return {};
 }
 
-FiberFilter::FiberFilter(QObject* parent) : QSortFilterProxyModel(parent) { setSortRole(FiberModel::SortRole); }
+FiberFilter::FiberFilter(QObject* parent) : QSortFilterProxyModel(parent) { setSortRole(FiberModel::sortRole); }
 
 void FiberFilter::setWords(const QString& words) {
     words_ = words.split(QLatin1Char(' '), Qt::SkipEmptyParts);
@@ -129,7 +129,7 @@ void FiberFilter::setAlarmsOnly(bool on) {
 bool FiberFilter::filterAcceptsRow(int row, const QModelIndex& parent) const {
     const QAbstractItemModel& model = *sourceModel();
     const auto text = [&](int column) { return model.index(row, column, parent).data().toString(); };
-    if (alarmsOnly_ && model.index(row, FiberModel::Alarms, parent).data(FiberModel::SortRole).toLongLong() == 0)
+    if (alarmsOnly_ && model.index(row, FiberModel::Alarms, parent).data(FiberModel::sortRole).toLongLong() == 0)
         return false;
     for (const QString& word : words_) {
         bool found = false;
@@ -170,8 +170,8 @@ QVariant FindingModel::data(const QModelIndex& index, int role) const {
         return index.column() == Kind || index.column() == Sentence
                    ? static_cast<int>(Qt::AlignLeft | Qt::AlignVCenter)
                    : static_cast<int>(Qt::AlignRight | Qt::AlignVCenter);
-    if (role != Qt::DisplayRole && role != SortRole) return {};
-    const bool sort = role == SortRole;
+    if (role != Qt::DisplayRole && role != sortRole) return {};
+    const bool sort = role == sortRole;
     switch (index.column()) {
     case Kind:
         return sort ? QVariant(static_cast<int>(f->kind)) : QString::fromLatin1(badBinKindName(f->kind));

@@ -34,7 +34,7 @@ public:
         ColumnCount,
     };
     /// For sorting: numbers as qlonglong or double (unknown ones below all), texts.
-    static constexpr int SortRole = Qt::UserRole;
+    static constexpr int sortRole = Qt::UserRole;
 
     explicit FiberModel(QObject* parent = nullptr);
     void setQuality(std::shared_ptr<const FrameQuality> quality);
@@ -70,7 +70,7 @@ class FindingModel : public QAbstractTableModel {
 
 public:
     enum Column { Kind, Severity, Bins, Fiber, Wavelength, Sentence, ColumnCount };
-    static constexpr int SortRole = Qt::UserRole;
+    static constexpr int sortRole = Qt::UserRole;
     static constexpr int KindRole = Qt::UserRole + 1; ///< int: BadBinKind
 
     explicit FindingModel(QObject* parent = nullptr);

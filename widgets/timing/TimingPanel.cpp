@@ -42,7 +42,7 @@ namespace {
 
 QTableView* makeTable(QSortFilterProxyModel* proxy, QAbstractItemModel* model, const QString& name, QWidget* parent) {
     proxy->setSourceModel(model);
-    proxy->setSortRole(RangeModel::SortRole);
+    proxy->setSortRole(RangeModel::sortRole);
     auto* table = new QTableView(parent);
     table->setModel(proxy);
     table->setSortingEnabled(true);
@@ -112,11 +112,11 @@ int RangeModel::columnCount(const QModelIndex& parent) const { return parent.isV
 QVariant RangeModel::data(const QModelIndex& index, int role) const {
     if (!index.isValid() || index.row() >= rowCount()) return {};
     const RangeStatistics& s = statistics_[static_cast<std::size_t>(index.row())];
-    if (role == NameRole) return s.name;
+    if (role == nameRole) return s.name;
     if (role == Qt::TextAlignmentRole)
         return static_cast<int>((index.column() == Name ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
-    if (role != Qt::DisplayRole && role != SortRole) return {};
-    const bool sort = role == SortRole;
+    if (role != Qt::DisplayRole && role != sortRole) return {};
+    const bool sort = role == sortRole;
     const auto time = [&](double seconds) { return sort ? QVariant(seconds) : QVariant(durationText(seconds)); };
     switch (index.column()) {
     case Name:
@@ -174,8 +174,8 @@ QVariant ChangeModel::data(const QModelIndex& index, int role) const {
     const RangeChange& c = changes_[static_cast<std::size_t>(index.row())];
     if (role == Qt::TextAlignmentRole)
         return static_cast<int>((index.column() == Name ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
-    if (role != Qt::DisplayRole && role != SortRole) return {};
-    const bool sort = role == SortRole;
+    if (role != Qt::DisplayRole && role != sortRole) return {};
+    const bool sort = role == sortRole;
     const double ratio = c.totalA > 0 ? c.totalB / c.totalA : NAN;
     switch (index.column()) {
     case Name:
@@ -276,7 +276,7 @@ TimingPanel::TimingPanel(Document& document, ExtractionController& controller, Q
     connect(nameBox_, &QComboBox::currentIndexChanged, this, &TimingPanel::refreshName);
     connect(strip_, &SeriesPlot::picked, this, &TimingPanel::chooseBar);
     connect(table_, &QTableView::clicked, this, [this](const QModelIndex& index) {
-        const int at = nameBox_->findData(index.data(RangeModel::NameRole));
+        const int at = nameBox_->findData(index.data(RangeModel::nameRole));
         if (at >= 0) nameBox_->setCurrentIndex(at);
     });
     connect(table_, &QTableView::doubleClicked, this, [this] { tabs_->setCurrentIndex(1); });

@@ -31,8 +31,8 @@ class RangeModel : public QAbstractTableModel {
 
 public:
     enum Column { Name, Calls, Total, Self, Mean, Median, Smallest, Largest, P95, Deviation, Share, ColumnCount };
-    static constexpr int SortRole = Qt::UserRole;
-    static constexpr int NameRole = Qt::UserRole + 1; ///< int: index into Trace::names
+    static constexpr int sortRole = Qt::UserRole;
+    static constexpr int nameRole = Qt::UserRole + 1; ///< int: index into Trace::names
 
     using QAbstractTableModel::QAbstractTableModel;
     void set(std::shared_ptr<const Trace> trace, std::vector<RangeStatistics> statistics);
@@ -53,7 +53,7 @@ class ChangeModel : public QAbstractTableModel {
 
 public:
     enum Column { Name, CallsA, CallsB, TotalA, TotalB, Difference, Ratio, ColumnCount };
-    static constexpr int SortRole = Qt::UserRole;
+    static constexpr int sortRole = Qt::UserRole;
 
     using QAbstractTableModel::QAbstractTableModel;
     void set(std::vector<RangeChange> changes);
