@@ -280,6 +280,19 @@ private Q_SLOTS:
         QTRY_VERIFY_WITH_TIMEOUT(other->document().model(), patience);
         waitForIdle(*other);
         QVERIFY(other->ccdView().layers().problem(Layer::Residual).isEmpty());
+        // Patches have its wavelengths then, but not where others were asked for.
+        const ExtractedFrame& opened = *other->document().frame().frame;
+        const WavelengthGrid& grid = other->document().plan()->grid;
+        QCOMPARE(grid.nwave, static_cast<int>(opened.nwave()));
+        QCOMPARE(grid.outputWavelength(3), opened.wavelength[3]);
+        const auto asked = makeWindow();
+        ExtractionOptions options = asked->document().options();
+        options.wavelength = WavelengthRange{opened.wavelength[10], opened.wavelength[20], 0.7};
+        asked->document().setOptions(options);
+        asked->openFiles({files_->image, files_->psf, path});
+        QTRY_VERIFY_WITH_TIMEOUT(asked->document().frame(), patience);
+        QCOMPARE(asked->document().options().wavelength->dw, 0.7);
+        waitForIdle(*asked);
         // It is the run's own but for what the stored diagonals of R leave out: no rings.
         const std::vector<float>& model = *other->document().model();
         const std::vector<float>& run = *window->document().model();

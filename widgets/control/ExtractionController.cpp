@@ -422,8 +422,10 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
         // Two frames at once: the second is there to compare with.
         if (asSecondFrame || (&frame != &opened.frames.front()))
             document_.setSecondFrame(std::move(frame));
-        else
+        else {
+            takeWavelengths(frame);
             document_.setFrame(std::move(frame));
+        }
     }
     if (opened.truth) document_.setTruth(std::move(opened.truth));
     if (!opened.model.empty()) {
@@ -443,6 +445,30 @@ void ExtractionController::installOpened(int job, Opened& opened, bool asSecondF
     }
     // A little later, so that what the person wants first comes first.
     if (needsModel) QTimer::singleShot(150, this, [this] { paintFrameModel(); });
+}
+
+/// Patches have the wavelengths of the frame that was opened, so that they are compared with it bin by bin; but where somebody has asked for
+/// other ones, those stay.
+void ExtractionController::takeWavelengths(const OpenFrame& open) {
+    const std::vector<double>& wavelength = open.frame->wavelength;
+    ExtractionOptions options = document_.options();
+    if (options.wavelength || wavelength.size() < 2) return;
+    const auto last = static_cast<double>(wavelength.size() - 1);
+    const double exact = (wavelength.back() - wavelength.front()) / last;
+    constexpr double decimals = 1e6; // as people type them
+    const double dw = std::round(exact * decimals) / decimals;
+    const WavelengthRange range{wavelength.front(), wavelength.back(), dw};
+    if (!(dw > 0.0)) return;
+    for (std::size_t i = 0; i < wavelength.size(); ++i)
+        if (!(std::abs(wavelength[i] - (range.wmin + static_cast<double>(i) * dw)) < 0.01 * dw)) return;
+    options.wavelength = range;
+    document_.setOptions(options);
+    Q_EMIT message(tr("patches have the wavelengths of %1: %2 to %3 \u00c5 by %4 (see the options)")
+                       .arg(open.label)
+                       .arg(range.wmin)
+                       .arg(range.wmax)
+                       .arg(range.dw),
+                   false);
 }
 
 /// A frame file brings no model image: it is painted from the deconvolved flux that solves R xflux = flux with the stored diagonals of R. Without a

@@ -29,6 +29,7 @@ struct WeightedPixels;
 namespace patchlight::widgets {
 
 class Document;
+struct OpenFrame;
 
 /// Runs what takes time on worker threads: opening files, extracting a patch (its own thread: always quick), extracting much in the
 /// background, writing. Jobs are numbered; a result that something newer has overtaken is dropped; errors come back as one line.
@@ -107,6 +108,7 @@ private:
     void begin(int job);
     void end(int job, JobState state, const QString& text = {});
     void installOpened(int job, Opened& opened, bool asSecondFrame);
+    void takeWavelengths(const OpenFrame& open);
     void startPatch();
     void runPatch(int job, const Patch& patch);
     int post(const QString& title, WorkerThread& thread, std::function<QString(const std::stop_token&)> work,
