@@ -554,7 +554,6 @@ struct DenseKernels {
             const int k0 = std::max(0, j0 - reach);
             double* mine = x + static_cast<std::size_t>(j0 / blockColumns) * blockSize;
             Vec product[blockColumns];
-            PATCHLIGHT_UNROLL
             for (int half = 0; half < blockColumns; half += tileColumns) {
                 Vec sum[tileColumns];
                 for (Vec& v : sum) v = hn::Zero(d);
