@@ -118,6 +118,26 @@ private:
         QCOMPARE(d.status, 0);
     }
 
+    /// Masks what a row's name says, around spectrum 2 at a wavelength (Angstrom): a square of so many pixels, columns, a part of the CCD; "edge" ends
+    /// the CCD earlier. Other names mask nothing.
+    static void mask(test::SmallExposure& t, const QString& what, double wavelength) {
+        const int x = static_cast<int>(std::lround(t.psf.x(2, wavelength)));
+        const int y = static_cast<int>(std::lround(t.psf.y(2, wavelength)));
+        const int ny = t.pixels.ny;
+        const int side = what.toInt();
+        if (side > 0) test::maskPixels(t.pixels, x - side / 2, x - side / 2 + side, y - side / 2, y - side / 2 + side);
+        if (what == "column") test::maskPixels(t.pixels, x, x + 1, 0, ny);
+        if (what == "columns") test::maskPixels(t.pixels, x - 2, x + 5, 0, ny);
+        if (what == "amplifier") test::maskPixels(t.pixels, 0, 60, 100, ny);
+        if (what == "fiber") test::maskPixels(t.pixels, x - 3, x + 4, 0, ny);
+        if (what == "all") test::maskPixels(t.pixels, 0, t.pixels.nx, 0, ny);
+        if (what == "edge") {
+            t.pixels.ny = 150;
+            t.pixels.pixels.resize(120 * 150);
+            t.pixels.weights.resize(120 * 150);
+        }
+    }
+
 private slots:
     void agreesWithTheCpu_data() {
         QTest::addColumn<QString>("device");
@@ -134,20 +154,7 @@ private slots:
         PATCHLIGHT_DEVICE_OR_SKIP(one, device);
         const char arm = masks.endsWith(" camera") ? masks[0].toLatin1() : 'r';
         auto t = test::smallExposure(10, 5, 120, 200, 1, arm);
-        const int x = static_cast<int>(std::lround(t.psf.x(2, 6690)));
-        const int y = static_cast<int>(std::lround(t.psf.y(2, 6690)));
-        const int side = masks.toInt();
-        if (side > 0) test::maskPixels(t.pixels, x - side / 2, x - side / 2 + side, y - side / 2, y - side / 2 + side);
-        if (masks == "column") test::maskPixels(t.pixels, x, x + 1, 0, 200);
-        if (masks == "columns") test::maskPixels(t.pixels, x - 2, x + 5, 0, 200);
-        if (masks == "amplifier") test::maskPixels(t.pixels, 0, 60, 100, 200);
-        if (masks == "fiber") test::maskPixels(t.pixels, x - 3, x + 4, 0, 200);
-        if (masks == "all") test::maskPixels(t.pixels, 0, 120, 0, 200);
-        if (masks == "edge") {
-            t.pixels.ny = 150;
-            t.pixels.pixels.resize(120 * 150);
-            t.pixels.weights.resize(120 * 150);
-        }
+        mask(t, masks, 6690);
         const Plan plan = makePlan(t.psf, smallOptions(t.range));
         const ExtractionResult want = extractFrame(*makeCpuBackend(), t.pixels.view(), t.psf, plan);
         gpu::DeviceBackendOptions options;
@@ -250,19 +257,7 @@ private slots:
         const int nspec = change == "long" ? 5 : 10;
         const int ny = change == "long" ? 420 : 200;
         auto t = test::smallExposure(nspec, nspec, 120, ny, 1, arm);
-        const double middle = 0.5 * (t.range.wmin + t.range.wmax);
-        const int x = static_cast<int>(std::lround(t.psf.x(2, middle)));
-        const int y = static_cast<int>(std::lround(t.psf.y(2, middle)));
-        if (change == "5") test::maskPixels(t.pixels, x - 2, x + 3, y - 2, y + 3);
-        if (change == "column" || change == "long") test::maskPixels(t.pixels, x, x + 1, 0, ny);
-        if (change == "amplifier") test::maskPixels(t.pixels, 0, 60, 100, 200);
-        if (change == "fiber") test::maskPixels(t.pixels, x - 3, x + 4, 0, 200);
-        if (change == "all") test::maskPixels(t.pixels, 0, 120, 0, 200);
-        if (change == "edge") {
-            t.pixels.ny = 150;
-            t.pixels.pixels.resize(120 * 150);
-            t.pixels.weights.resize(120 * 150);
-        }
+        mask(t, change == "long" ? "column" : change, 0.5 * (t.range.wmin + t.range.wmax));
         ExtractionOptions options = smallOptions(t.range);
         options.method = Method::Seamless;
         options.bundlesize = change == "two bundles" ? 5 : nspec;
