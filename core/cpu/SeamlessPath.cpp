@@ -22,8 +22,6 @@ std::uint32_t bit(PatchStatus status) { return static_cast<std::uint32_t>(status
 constexpr int chunkBins = 400;
 /// Spots that a thread keeps at most, in doubles: 128 MiB, what a bundle of DESI's r camera needs.
 constexpr std::size_t mostSpotValues = std::size_t{1} << 24;
-/// A bin's neighbourhood, for checks: what is further away changes its row of Q by less than 1e-6 of the change there.
-constexpr int neighbourhood = 20;
 /// Bins of context on both sides of a segment, of a patch whose Q is computed anew, and where it must not be felt at all.
 constexpr int usualContext = 40; ///< 60 where bins are narrow, and condition numbers higher
 constexpr int wideContext = 56;
@@ -470,8 +468,8 @@ SeamlessPath::Check SeamlessPath::examine(const SeamlessSolver& solver, const Se
     double second = 0.0;  // coupling with the second neighbours, which the blocks do not have
     double skipped = 0.0; // what that is in the right-hand sides: a bin is coupled with a few of the other spectrum's
     double darkest = std::numeric_limits<double>::infinity(); // row sum of Q, of the bins with masked pixels
-    const int low = std::max(0, bins.first - segment.first - neighbourhood);
-    const int high = std::min(n, bins.last - segment.first + neighbourhood);
+    const int low = std::max(0, bins.first - segment.first - seamless::neighbourhood);
+    const int high = std::min(n, bins.last - segment.first + seamless::neighbourhood);
     const auto xflux = [&](int other, int bin) {
         return bundle_.spectra.contains(other) ? xflux_[flat(other, bin)] : 0.0;
     };

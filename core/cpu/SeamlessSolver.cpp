@@ -2,6 +2,7 @@
 
 #include "core/cpu/InverseSquareRoot.h"
 #include "core/cpu/Unroll.h"
+#include "core/engine/Seamless.h"
 
 #include <algorithm>
 #include <cmath>
@@ -19,8 +20,6 @@ namespace patchlight::HWY_NAMESPACE {
 
 /// Columns a side of the tiles of a Gram matrix.
 inline constexpr int seamTile = 4;
-/// A bin's neighbourhood: eigenvectors further away, if below what the poles of the largest condition number cover, change its row of Q by 1e-9 at most.
-inline constexpr int seamNeighbourhood = 30;
 
 /// Segments whose blocks are factorised with `seamBand` off-diagonals. S_s has `wide` of them, rows (i, i + d) at [i (wide + 1) + d][lanes]: those beyond
 /// seamBand are small, and corrected for (refine()).
@@ -527,20 +526,21 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
                 if (!open[lane]) continue;
                 const double bound = largestOf[lane] / ladder[r].kappa;
                 bool covered = true;
-                int taken = -seamNeighbourhood - 1;
+                int taken = -seamless::removalNeighbourhood - 1;
                 int ahead = 0;
                 for (int i = 0; i < n; ++i) {
                     if (smallest[lane] <= 0.0) { // the last and the next bin that were taken out
                         if (pivot[static_cast<std::size_t>(i) * step + lane] <= 0.0) taken = i;
                         ahead = std::max(ahead, i);
-                        while (ahead < n && ahead <= i + seamNeighbourhood &&
+                        while (ahead < n && ahead <= i + seamless::removalNeighbourhood &&
                                pivot[static_cast<std::size_t>(ahead) * step + lane] > 0.0)
                             ++ahead;
                     } else {
-                        ahead = i + seamNeighbourhood + 1;
+                        ahead = i + seamless::removalNeighbourhood + 1;
                     }
                     double& at = lowest[static_cast<std::size_t>(i) * step + lane];
-                    const bool clear = i - taken > seamNeighbourhood && (ahead > i + seamNeighbourhood || ahead >= n);
+                    const bool clear = i - taken > seamless::removalNeighbourhood &&
+                                       (ahead > i + seamless::removalNeighbourhood || ahead >= n);
                     if (at == 0.0 && clear) at = bound;
                     if (at == 0.0) covered = false;
                 }

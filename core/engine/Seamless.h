@@ -16,6 +16,7 @@ inline constexpr int contextSpectra = 3;
 /// A bin's neighbourhood, for checks: what is further away changes its row of Q by less than 1e-6 of the change there.
 inline constexpr int neighbourhood = 20;
 /// A bin without a positive pivot is taken out where a condition number is proved; that proves nothing for bins as near as this.
+/// Further away, eigenvectors below what the poles of the largest condition number cover change a bin's row of Q by 1e-9 at most.
 inline constexpr int removalNeighbourhood = 30;
 
 /// The same as contextBins for a patch that somebody looks at, who would rather not wait: ivar is right to 1e-7 then, and flux to 1e-3 sigma.
