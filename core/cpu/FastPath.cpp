@@ -88,8 +88,11 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
             waiting[shapeOf(sub)].push_back(std::move(member));
         }
     for (auto& [shape, patches] : waiting) {
-        climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output); });
-        for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+        // Where more than 8 bins share a row, bins are narrow beside spots and condition numbers in the thousands: hardly a patch would do with bands alone.
+        if (slots == SpotRows::fewSlots) {
+            climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output); });
+            for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+        }
         // Full blocks have no second neighbours either.
         const auto split =
             std::partition(patches.begin(), patches.end(), [](const Member& member) { return !member.far; });
@@ -165,7 +168,8 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
             if (accepted != 0) continue;
             if (member.empty || withinBounds(member, spectrum)) {
                 accepted = 1;
-                writeSpectrum(input, member, spectrum, output);
+                writeSpectrum(input, member, spectrum, {spectrum - member.patch.spectra.first, size(member.lane)},
+                              output);
             } else {
                 complete = false;
             }
@@ -174,38 +178,64 @@ void FastPath::solveGroup(const FrameInput& input, std::vector<Member>& members,
     }
 }
 
-/// The last rung: full blocks, and roots of the full S for the spectra that are still open.
+/// Full blocks, and for the spectra that are still open roots of S: of its band with a correction for the rest, and where that cannot promise enough of all of S.
 void FastPath::solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output) {
     const Patch& shape = members.front().patch;
     const RangeTags tags{input.plan->subbundles[size(shape.subbundle)].bundle, shape.step,
                          static_cast<int>(members.size())};
+    struct Open {
+        Member* member;
+        int spectrum;
+    };
+    std::vector<Open> open;
+    const auto acceptance = [](Member& member, int spectrum) -> char& {
+        return member.accepted[size(spectrum - member.patch.core.first)];
+    };
     prepareGroup(input, members);
     {
         const NamedRange range(input.timeline, "dense solve", tags);
         solver_.solveDense(shape.core.first - shape.spectra.first, shape.core.last - shape.spectra.first);
         for (int s = shape.core.first - shape.spectra.first; s < shape.core.last - shape.spectra.first; ++s) {
-            const auto accepted = [&](Member& member) -> char& {
-                return member.accepted[size(s + member.patch.spectra.first - member.patch.core.first)];
-            };
-            if (std::none_of(members.begin(), members.end(), [&](Member& member) { return accepted(member) == 0; }))
-                continue;
-            solver_.rootDense(s);
+            const auto isOpen = [&](Member& member) { return acceptance(member, s + member.patch.spectra.first) == 0; };
+            if (std::none_of(members.begin(), members.end(), isOpen)) continue;
+            solver_.rootCorrected(s);
             for (Member& member : members) {
-                const double condition = solver_.conditionBound(s)[size(member.lane)];
-                if (accepted(member) != 0 || !(condition > 0.0)) continue;
-                member.condition = std::max(member.condition, condition);
-                accepted(member) = 2;
+                if (!isOpen(member)) continue;
+                const int spectrum = s + member.patch.spectra.first;
+                if (member.empty || withinBounds(member, spectrum)) {
+                    acceptance(member, spectrum) = 1;
+                    writeSpectrum(input, member, spectrum, {s, size(member.lane)}, output);
+                } else {
+                    open.push_back({&member, spectrum});
+                }
+            }
+        }
+        // Second neighbours are not in S: those are for the exact path.
+        std::erase_if(open, [](const Open& one) { return one.member->far; });
+        const std::size_t lanes = size(LaneSolver::lanes());
+        for (std::size_t begin = 0; begin < open.size(); begin += lanes) {
+            const std::size_t count = std::min(lanes, open.size() - begin);
+            solver_.clearSpare();
+            for (std::size_t lane = 0; lane < count; ++lane) {
+                const Open& one = open[begin + lane];
+                solver_.copyToSpare(one.spectrum - one.member->patch.spectra.first, size(one.member->lane), lane);
+            }
+            solver_.rootDense(solver_.spare());
+            for (std::size_t lane = 0; lane < count; ++lane) {
+                const Open& one = open[begin + lane];
+                const Root root{solver_.spare(), lane};
+                const Estimate e = estimate(*one.member, one.spectrum, root);
+                one.member->climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
+                if (!(e.condition > 0.0) || refusal(bounds_, e.neighbours, e.contrast, e.flux) != 0) continue;
+                one.member->condition = std::max(one.member->condition, e.condition);
+                acceptance(*one.member, one.spectrum) = 1;
+                writeSpectrum(input, *one.member, one.spectrum, root, output);
             }
         }
     }
     const NamedRange range(input.timeline, "quality", tags);
-    for (Member& member : members) {
-        if (std::count(member.accepted.begin(), member.accepted.end(), 0) > 0) continue;
-        for (int spectrum = member.patch.core.first; spectrum < member.patch.core.last; ++spectrum)
-            if (member.accepted[size(spectrum - member.patch.core.first)] == 2)
-                writeSpectrum(input, member, spectrum, output);
-        measurePatch(input, member, output);
-    }
+    for (const Member& member : members)
+        if (std::count(member.accepted.begin(), member.accepted.end(), 0) == 0) measurePatch(input, member, output);
 }
 
 /// Takes away what rows outside the pixel window contribute.
@@ -310,44 +340,52 @@ void FastPath::addPrior(const FrameInput& input, Member& member) {
         }
 }
 
-/// Whether a core spectrum keeps what ErrorBounds promise, by estimate (docs/method.md); notes why not.
-bool FastPath::withinBounds(Member& member, int spectrum) const {
+FastPath::Estimate FastPath::estimate(const Member& member, int spectrum, const Root& root) const {
     const Patch& patch = member.patch;
     const int nspec = patch.spectra.count();
     const int nwave = patch.bins.count();
-    const std::size_t lane = size(member.lane);
     const int s = spectrum - patch.spectra.first;
-    const double condition = solver_.conditionBound(s)[lane];
-    const double largest = solver_.largestEigenvalue(s)[lane];
-    if (!(condition > 0.0)) {
-        member.climbed |= static_cast<std::uint32_t>(PatchStatus::IllConditioned);
-        return false;
-    }
+    const double condition = solver_.conditionBound(root.spectrum)[root.lane];
+    const double largest = solver_.largestEigenvalue(root.spectrum)[root.lane];
+    if (!(condition > 0.0)) return {};
     double second = 0.0;
-    double light = 0.0;    // largest lightInDoubt()
-    double contrast = 1.0; // what the relative error of ivar is worse by in the darkest bin, where pixels are masked
+    double light = 0.0; // largest lightInDoubt()
+    double contrast = 1.0;
+    const auto xflux = [&](int t, int i) { return solver_.xflux(t, i)[size(member.lane)]; };
     for (int i = 0; i < nwave; ++i) {
         const int bin = patch.bins.first + i;
         if (s + 2 < nspec) second = std::max(second, sums_.second(spectrum, bin));
         if (s >= 2) second = std::max(second, sums_.second(spectrum - 2, bin));
-        const double rowSum = std::abs(solver_.rowSum(s, i)[lane]);
-        light =
-            std::max(light, lightInDoubt(rowSum, solver_.xflux(s, i)[lane], s > 0 ? solver_.xflux(s - 1, i)[lane] : 0.0,
-                                         s + 1 < nspec ? solver_.xflux(s + 1, i)[lane] : 0.0));
+        const double rowSum = std::abs(solver_.rowSum(root.spectrum, i)[root.lane]);
+        light = std::max(light, lightInDoubt(rowSum, xflux(s, i), s > 0 ? xflux(s - 1, i) : 0.0,
+                                             s + 1 < nspec ? xflux(s + 1, i) : 0.0));
         const bool masked = spots_.spotSum(spectrum, bin) - sums_.unmasked(spectrum, bin) > maskedShare;
         if (masked && patch.coreBins.contains(bin) && member.fluxweight[size(s) * size(nwave) + size(i)] != 0.0)
             contrast = std::max({contrast, 2.0, std::sqrt(largest) / rowSum});
     }
-    const double root = std::sqrt(condition);
-    const double neighbours = root * second / largest;
-    const double error = root * solver_.leak(s)[lane] + neighbours + inverseSquareRootError(condition);
-    const double fluxError = relativeFluxError(root, light);
-    const std::uint32_t refused = refusal(bounds_, error, contrast, fluxError);
+    const double root2 = std::sqrt(condition);
+    return {condition, root2 * second / largest, contrast, relativeFluxError(root2, light)};
+}
+
+/// Whether a core spectrum keeps what ErrorBounds promise, by estimate (docs/method.md), after solve() or rootCorrected(); notes why not.
+bool FastPath::withinBounds(Member& member, int spectrum) const {
+    const int s = spectrum - member.patch.spectra.first;
+    const std::size_t lane = size(member.lane);
+    const Estimate e = estimate(member, spectrum, {s, lane});
+    if (!(e.condition > 0.0)) {
+        member.climbed |= static_cast<std::uint32_t>(PatchStatus::IllConditioned);
+        return false;
+    }
+    const double root = std::sqrt(e.condition);
+    const double error = root * solver_.leak(s)[lane] + e.neighbours + inverseSquareRootError(e.condition);
+    std::uint32_t refused = refusal(bounds_, error, e.contrast, e.flux);
+    const double diagonals = e.contrast * rootDiagonalError(LaneSolver::band) * root * solver_.outer(s)[lane];
+    if (!(error + diagonals <= bounds_.resolution)) refused |= static_cast<std::uint32_t>(PatchStatus::Leaking);
     member.climbed |= refused;
-    if (refusal(bounds_, neighbours, contrast, fluxError) != 0) member.far = true;
+    if (refusal(bounds_, e.neighbours, e.contrast, e.flux) != 0) member.far = true;
     if (refused != 0) return false;
     member.error = std::max(member.error, error);
-    member.condition = std::max(member.condition, condition);
+    member.condition = std::max(member.condition, e.condition);
     return true;
 }
 
@@ -466,12 +504,13 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
 }
 
 /// flux, ivar and resolution of a core spectrum.
-void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const FrameOutput& output) {
+void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const Root& root,
+                             const FrameOutput& output) {
     const Plan& plan = *input.plan;
     const Patch& patch = member.patch;
     if (spectrum < plan.specmin || spectrum >= plan.specmin + plan.nspec) return;
     const int nwave = patch.bins.count();
-    const std::size_t lane = size(member.lane);
+    const auto [at, lane] = root;
     const std::size_t lanes = size(LaneSolver::lanes());
     const int ndiag = plan.ndiag;
     ExtractedFrame& frame = *output.frame;
@@ -481,14 +520,14 @@ void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int 
     const double* weight = member.fluxweight.data() + size(s) * size(nwave);
     normal_.resize(size(nwave));
     for (int i = 0; i < nwave; ++i) {
-        const double sum = member.empty || weight[i] == 0.0 ? 0.0 : solver_.rowSum(s, i)[lane];
+        const double sum = member.empty || weight[i] == 0.0 ? 0.0 : solver_.rowSum(at, i)[lane];
         normal_[size(i)] = sum != 0.0 ? 1.0 / sum : 0.0;
     }
     const int first = patch.keepBins.first - patch.bins.first;
     const std::size_t count = size(patch.keepBins.count());
     const std::size_t column = size(patch.keepBins.first - plan.grid.pad);
-    const double* rowSum = solver_.rowSum(s, first) + lane;
-    const double* qTimesX = solver_.qTimesX(s, first) + lane;
+    const double* rowSum = solver_.rowSum(at, first) + lane;
+    const double* qTimesX = solver_.qTimesX(at, first) + lane;
     double* flux = &frame.flux(row, column);
     double* ivar = &frame.ivar(row, column);
     for (std::size_t c = 0; c < count; ++c) {
@@ -497,11 +536,11 @@ void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int 
         ivar[c] = normal != 0.0 ? rowSum[c * lanes] * rowSum[c * lanes] : 0.0;
     }
     // R[r, i] = Q[r, i] / row sum of r, at diagonal k = r - i + ndiag.
-    const std::ptrdiff_t qStride = solver_.q(s, 1, 0) - solver_.q(s, 0, 0);
+    const std::ptrdiff_t qStride = solver_.q(at, 1, 0) - solver_.q(at, 0, 0);
     for (int k = 0; k <= 2 * ndiag; ++k) {
         double* to = &frame.resolution(row, size(k), column);
         const int offset = k - ndiag;
-        const double* from = solver_.q(s, 0, std::abs(offset)) + lane;
+        const double* from = solver_.q(at, 0, std::abs(offset)) + lane;
         const int low = std::clamp(-(first + offset), 0, static_cast<int>(count));
         const int high = std::clamp(nwave - (first + offset), low, static_cast<int>(count));
         std::fill_n(to, count, 0.0);
@@ -515,7 +554,7 @@ void FastPath::writeSpectrum(const FrameInput& input, const Member& member, int 
     if (output.modelFlux == nullptr || plan.options.modelFlux == ModelFlux::Deconvolved) return;
     for (int bin = patch.coreBins.first; bin < patch.coreBins.last; ++bin) {
         const int i = bin - patch.bins.first;
-        (*output.modelFlux)(row, size(bin - plan.grid.pad)) = solver_.qTimesX(s, i)[lane] * normal_[size(i)];
+        (*output.modelFlux)(row, size(bin - plan.grid.pad)) = solver_.qTimesX(at, i)[lane] * normal_[size(i)];
     }
 }
 

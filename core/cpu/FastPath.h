@@ -37,6 +37,19 @@ private:
         std::vector<double> fluxweight; ///< [nspec][nwave]
     };
 
+    /// Where Q of a spectrum lies in the solver.
+    struct Root {
+        int spectrum;
+        std::size_t lane;
+    };
+    /// What enters the promise for a spectrum (docs/method.md, "The fast path").
+    struct Estimate {
+        double condition;  ///< bound; 0: none
+        double neighbours; ///< relative error of Q that second neighbours make
+        double contrast;   ///< what the relative error of ivar is worse by in the darkest bin, where pixels are masked
+        double flux;       ///< relativeFluxError()
+    };
+
     void prepareGroup(const FrameInput& input, std::vector<Member>& members);
     void solveGroup(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output);
     void solveGroupDensely(const FrameInput& input, std::vector<Member>& members, const FrameOutput& output);
@@ -45,7 +58,9 @@ private:
     void trimToWindow(const FrameInput& input, Member& member);
     void addPrior(const FrameInput& input, Member& member);
     [[nodiscard]] bool withinBounds(Member& member, int spectrum) const;
-    void writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const FrameOutput& output);
+    [[nodiscard]] Estimate estimate(const Member& member, int spectrum, const Root& root) const;
+    void writeSpectrum(const FrameInput& input, const Member& member, int spectrum, const Root& root,
+                       const FrameOutput& output);
     void measurePatch(const FrameInput& input, const Member& member, const FrameOutput& output);
 
     SpotRows spots_;

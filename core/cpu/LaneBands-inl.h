@@ -26,6 +26,26 @@ using Vec = hn::Vec<Tag>;
 /// Columns that a forward substitution carries at once: as many accumulators as hide the latency of a multiply-add.
 inline constexpr int blockColumns = 8;
 
+/// to -= E x, with the next spectrum's x, or E^T x, with that of the one before. @param v  a solver's view: nwave, reach, next
+template <class View>
+HWY_INLINE void subtractCoupling(const View& v, int spectrum, bool fromNext, const double* x, double* to) {
+    const Tag d;
+    const std::size_t step = hn::Lanes(d);
+    const int n = v.nwave;
+    const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
+    const double* e = v.next + static_cast<std::size_t>((fromNext ? spectrum : spectrum - 1) * n) * nextWidth * step;
+    for (int i = 0; i < n; ++i) {
+        Vec sum = hn::Load(d, to + static_cast<std::size_t>(i) * step);
+        for (int j = std::max(0, i - v.reach); j <= std::min(n - 1, i + v.reach); ++j) {
+            const std::size_t row = static_cast<std::size_t>(fromNext ? i : j);
+            const std::size_t column = static_cast<std::size_t>((fromNext ? j - i : i - j) + v.reach);
+            sum = hn::NegMulAdd(hn::Load(d, e + (row * nextWidth + column) * step),
+                                hn::Load(d, x + static_cast<std::size_t>(j) * step), sum);
+        }
+        hn::Store(sum, d, to + static_cast<std::size_t>(i) * step);
+    }
+}
+
 /// Banded matrices of order n with W off-diagonals, upper triangle by rows: (i, i + delta) at [i (W + 1) + delta][lanes].
 template <int W> struct LaneBands {
     static constexpr std::size_t width = W + 1;
@@ -123,6 +143,40 @@ template <int W> struct LaneBands {
                     load(unit + (static_cast<std::size_t>(i) * width + static_cast<std::size_t>(m)) * step),
                     load(x + static_cast<std::size_t>(i + m) * step), sum);
             store(sum, x + static_cast<std::size_t>(i) * step);
+        }
+    }
+
+    /// Adds `factor` (U^T D U)^-1 b to q1 and qx, for b = z1 and zx, which it overwrites. W zeros must precede and follow z1 and zx, and W rows of zeros `unit`.
+    static HWY_INLINE void addSolutions(const double* unit, const double* inverse, int n, Vec factor, double* z1,
+                                        double* zx, double* q1, double* qx) {
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
+        constexpr std::ptrdiff_t rowLength = W + 1;
+        for (std::ptrdiff_t i = 0; i < n; ++i) {
+            Vec one = load(z1 + i * step);
+            Vec x = load(zx + i * step);
+            PATCHLIGHT_UNROLL
+            for (std::ptrdiff_t m = W; m >= 1; --m) {
+                const Vec u = load(unit + ((i - m) * rowLength + m) * step);
+                one = hn::NegMulAdd(u, load(z1 + (i - m) * step), one);
+                x = hn::NegMulAdd(u, load(zx + (i - m) * step), x);
+            }
+            store(one, z1 + i * step);
+            store(x, zx + i * step);
+        }
+        for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
+            const Vec reciprocal = load(inverse + i * step);
+            Vec one = hn::Mul(load(z1 + i * step), reciprocal);
+            Vec x = hn::Mul(load(zx + i * step), reciprocal);
+            PATCHLIGHT_UNROLL
+            for (std::ptrdiff_t m = W; m >= 1; --m) {
+                const Vec u = load(unit + (i * rowLength + m) * step);
+                one = hn::NegMulAdd(u, load(z1 + (i + m) * step), one);
+                x = hn::NegMulAdd(u, load(zx + (i + m) * step), x);
+            }
+            store(one, z1 + i * step);
+            store(x, zx + i * step);
+            store(hn::MulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
+            store(hn::MulAdd(factor, x, load(qx + i * step)), qx + i * step);
         }
     }
 

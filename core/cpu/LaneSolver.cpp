@@ -21,6 +21,23 @@ namespace patchlight::HWY_NAMESPACE {
 /// Blocks of columns that a Gram matrix of `band` + 1 diagonals reaches back to, the present one included.
 constexpr int blocksBack(int band) { return (band + 1 + blockColumns - 1) / blockColumns + 1; }
 
+/// xflux of all spectra from what elimination has left of their right-hand sides, `side` (overwritten for those beside the core): of the core spectra by S_s; then
+/// outwards from there, by F_s with what the spectrum after takes from it, and by G_s with what the one before does.
+/// @param solve  (s, right-hand side): puts the solution with spectrum s' matrix into v.x
+template <class Solve> void solveSpectra(const LaneSolver::View& v, double* side, const Solve& solve) {
+    const std::size_t vectorSize = static_cast<std::size_t>(v.nwave) * hn::Lanes(Tag());
+    const auto at = [&](int s) { return static_cast<std::size_t>(s) * vectorSize; };
+    for (int s = v.coreFirst; s < v.coreLast; ++s) solve(s, side + at(s));
+    for (int s = v.coreFirst - 1; s >= 0; --s) {
+        subtractCoupling(v, s, true, v.x + at(s + 1), side + at(s));
+        solve(s, side + at(s));
+    }
+    for (int s = v.coreLast; s < v.nspec; ++s) {
+        subtractCoupling(v, s, false, v.x + at(s - 1), side + at(s));
+        solve(s, side + at(s));
+    }
+}
+
 /// Patches with blocks of W off-diagonals.
 template <int W> struct Kernels : LaneBands<W> {
     using Bands = LaneBands<W>;
@@ -155,7 +172,7 @@ template <int W> struct Kernels : LaneBands<W> {
         const std::size_t order = static_cast<std::size_t>(n) + 2 * W + blockColumns;
         const std::size_t elimination =
             order * width + 2 * order + static_cast<std::size_t>(blocksBack(W)) * order * blockColumns;
-        const std::size_t square = (order + inverseRows + 2 * W) * width + 4 * order + 8 * W;
+        const std::size_t square = (order + inverseRows + 2 * W) * width + 6 * order + 12 * W;
         return order * width + order + std::max(elimination, square) + 64;
     }
 
@@ -257,13 +274,14 @@ template <int W> struct Kernels : LaneBands<W> {
         for (int s = 0; s < v.nspec; ++s)
             deconvolve(v.left + static_cast<std::size_t>(s) * bandSize, rest + static_cast<std::size_t>(s) * vectorSize,
                        n, true, v.x + static_cast<std::size_t>(s) * vectorSize, work);
-        for (int s = 0; s < v.nspec; ++s) root(v, s, v.left + static_cast<std::size_t>(s) * bandSize, work);
+        for (int s = v.coreFirst; s < v.coreLast; ++s)
+            root(v, s, v.left + static_cast<std::size_t>(s) * bandSize, work);
     }
 
     /// Where a factorisation and its solves lie in `work`, with zeros before the first and after the last row, so that edges need no
     /// special case.
     struct Factors {
-        double *unit, *z, *pivot, *inverse, *b1, *bx;
+        double *unit, *z, *pivot, *inverse, *b1, *bx, *z1, *zx;
         Factors(double* work, int n) {
             const std::size_t step = lanes();
             const std::size_t order = static_cast<std::size_t>(n);
@@ -274,9 +292,11 @@ template <int W> struct Kernels : LaneBands<W> {
             inverse = pivot + order * step;
             b1 = inverse + (order + margin) * step;
             bx = b1 + (order + 2 * margin) * step;
+            z1 = bx + (order + 2 * margin) * step;
+            zx = z1 + (order + 2 * margin) * step;
             std::memset(work, 0, margin * width * step * sizeof(double));
             std::memset(pivot - margin * step, 0, margin * step * sizeof(double));
-            for (double* b : {b1, bx}) {
+            for (double* b : {b1, bx, z1, zx}) {
                 std::memset(b - margin * step, 0, margin * step * sizeof(double));
                 std::memset(b + order * step, 0, margin * step * sizeof(double));
             }
@@ -327,8 +347,102 @@ template <int W> struct Kernels : LaneBands<W> {
             }
     }
 
-    /// For core spectra, Q_s = S_s^(1/2) as Q 1, Q xflux and its band.
-    static void root(const LaneSolver::View& v, int s, const double* matrix, double* work) {
+    /// What S = B + C has beyond B's band, of the upper triangle of a full matrix: C u1 and C ux. Cost: 2 (n - W)^2.
+    static void multiplyOuter(const double* full, int n, const double* u1, const double* ux, double* z1, double* zx) {
+        const Tag d;
+        const std::size_t step = lanes();
+        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
+        const auto at = [&](int i) { return static_cast<std::size_t>(i) * step; };
+        std::memset(z1, 0, at(n) * sizeof(double));
+        std::memset(zx, 0, at(n) * sizeof(double));
+        for (int i0 = 0; i0 + W + 1 < n; i0 += outerRows) {
+            // Rows that would begin beyond the last column have none.
+            Vec own1[outerRows];
+            Vec ownX[outerRows];
+            Vec sum1[outerRows];
+            Vec sumX[outerRows];
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < outerRows; ++r) {
+                own1[r] = load(u1 + at(i0 + r));
+                ownX[r] = load(ux + at(i0 + r));
+                sum1[r] = load(z1 + at(i0 + r));
+                sumX[r] = load(zx + at(i0 + r));
+            }
+            const double* from = full + static_cast<std::size_t>(i0) * row;
+            for (int j = i0 + W + 1; j < n; ++j) {
+                const Vec their1 = load(u1 + at(j));
+                const Vec theirX = load(ux + at(j));
+                Vec other1 = load(z1 + at(j));
+                Vec otherX = load(zx + at(j));
+                const bool all = j >= i0 + W + outerRows;
+                PATCHLIGHT_UNROLL
+                for (int r = 0; r < outerRows; ++r) {
+                    const Vec c =
+                        all || j > i0 + r + W ? load(from + static_cast<std::size_t>(r) * row + at(j)) : hn::Zero(d);
+                    sum1[r] = hn::MulAdd(c, their1, sum1[r]);
+                    sumX[r] = hn::MulAdd(c, theirX, sumX[r]);
+                    other1 = hn::MulAdd(c, own1[r], other1);
+                    otherX = hn::MulAdd(c, ownX[r], otherX);
+                }
+                store(other1, z1 + at(j));
+                store(otherX, zx + at(j));
+            }
+            PATCHLIGHT_UNROLL
+            for (int r = 0; r < outerRows; ++r) {
+                store(sum1[r], z1 + at(i0 + r));
+                store(sumX[r], zx + at(i0 + r));
+            }
+        }
+    }
+    static constexpr int outerRows = 4;
+
+    /// Q_s of a core spectrum from its full S_s, as solveDense() leaves it: by the root of S's band B, with what C = S - B adds to Q 1 and Q xflux to first
+    /// order, (S + p)^-1 b = u - (B + p)^-1 C u + ..., u = (B + p)^-1 b. Q's diagonals are those of B.
+    static void rootCorrected(const LaneSolver::View& v, int s) {
+        const Tag d;
+        const std::size_t step = lanes();
+        const int n = v.nwave;
+        const std::size_t order = static_cast<std::size_t>(n);
+        const std::size_t row = (order + 8) * step;
+        const double* full = v.left + static_cast<std::size_t>(s) * order * row;
+        double* matrix = v.work;
+        double* work = matrix + order * width * step;
+        // Largest element of C, and its norm: no more than its largest sum over a row.
+        double* rowSum = work;
+        std::memset(rowSum, 0, order * step * sizeof(double));
+        Vec outer = hn::Zero(d);
+        for (int i = 0; i < n; ++i) {
+            const double* from = full + static_cast<std::size_t>(i) * (row + step);
+            const int kept = std::min(W, n - 1 - i);
+            double* to = matrix + static_cast<std::size_t>(i) * width * step;
+            std::memcpy(to, from, static_cast<std::size_t>(kept + 1) * step * sizeof(double));
+            std::memset(to + static_cast<std::size_t>(kept + 1) * step, 0,
+                        static_cast<std::size_t>(W - kept) * step * sizeof(double));
+            Vec sum = load(rowSum + static_cast<std::size_t>(i) * step);
+            for (int k = W + 1; k < n - i; ++k) {
+                const Vec c = hn::Abs(load(from + static_cast<std::size_t>(k) * step));
+                double* other = rowSum + static_cast<std::size_t>(i + k) * step;
+                outer = hn::Max(outer, c);
+                sum = hn::Add(sum, c);
+                store(hn::Add(load(other), c), other);
+            }
+            store(sum, rowSum + static_cast<std::size_t>(i) * step);
+        }
+        Vec norm = hn::Zero(d);
+        for (std::size_t i = 0; i < order; ++i) norm = hn::Max(norm, load(rowSum + i * step));
+        const Outside outside{full, outer, norm};
+        root(v, s, matrix, work, &outside);
+    }
+
+    /// C = S - B of rootCorrected().
+    struct Outside {
+        const double* full;
+        Vec largest, norm;
+    };
+
+    /// For core spectra, Q_s = S_s^(1/2) as Q 1, Q xflux and its band. @param outside  what lies beyond the band, to be corrected for
+    static void root(const LaneSolver::View& v, int s, const double* matrix, double* work,
+                     const Outside* outside = nullptr) {
         const Tag d;
         const std::size_t step = lanes();
         const int n = v.nwave;
@@ -340,6 +454,8 @@ template <int W> struct Kernels : LaneBands<W> {
         double* const inverse = factors.inverse;
         double* const b1 = factors.b1;
         double* const bx = factors.bx;
+        double* const z1 = factors.z1;
+        double* const zx = factors.zx;
         const double* x = v.x + static_cast<std::size_t>(s) * order * step;
 
         // Gershgorin's bound of the largest eigenvalue.
@@ -354,20 +470,29 @@ template <int W> struct Kernels : LaneBands<W> {
             }
             largest = hn::IfThenElse(hn::Gt(largest, sum), largest, sum); // keeps NaN
         }
-        store(largest, v.largest + static_cast<std::size_t>(s) * step);
         double* leak = v.leak + static_cast<std::size_t>(s) * step;
-        store(hn::Div(load(leak), largest), leak);
+        double* outer = v.outer + static_cast<std::size_t>(s) * step;
+        if (outside != nullptr) {
+            largest = hn::Add(largest, outside->norm);
+            store(hn::Zero(d), leak);
+            store(hn::Div(outside->largest, largest), outer);
+        } else {
+            store(hn::Div(load(leak), largest), leak);
+            store(hn::Zero(d), outer);
+        }
+        store(largest, v.largest + static_cast<std::size_t>(s) * step);
 
         // The smallest rung whose bound lmax/kappa is proved to lie below all eigenvalues: S - lmax/kappa has positive pivots only.
         const std::vector<InverseSquareRoot>& ladder = inverseSquareRootLadder();
         double* condition = v.condition + static_cast<std::size_t>(s) * step;
         store(hn::Zero(d), condition);
-        if (s < v.coreFirst || s >= v.coreLast) return;
         HWY_ALIGN double rung[8];
         for (double& r : rung) r = -1;
         std::size_t open = step;
         for (std::size_t r = 0; r < ladder.size() && open > 0; ++r) {
-            const Vec shift = hn::Mul(largest, hn::Set(d, -1.0 / ladder[r].kappa));
+            Vec shift = hn::Mul(largest, hn::Set(d, -1.0 / ladder[r].kappa));
+            if (outside != nullptr)
+                shift = hn::Sub(shift, outside->norm); // S's eigenvalues may be that much lower than B's
             HWY_ALIGN double pivots[8];
             store(Bands::template factorise<false>(matrix, shift, n, unit, pivot, inverse, nullptr, nullptr, nullptr),
                   pivots);
@@ -419,6 +544,17 @@ template <int W> struct Kernels : LaneBands<W> {
             }
             (void)Bands::template factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
             subtractInverse(unit, inverse, n, load(factor), b1, bx, z, v.ndiag, q, q1, qx);
+            if (outside == nullptr) continue;
+            multiplyOuter(outside->full, n, b1, bx, z1, zx);
+            Bands::addSolutions(unit, inverse, n, load(factor), z1, zx, q1, qx);
+        }
+        if (outside == nullptr) return;
+        // What is left of C is its square.
+        HWY_ALIGN double normOf[8];
+        store(outside->norm, normOf);
+        for (std::size_t lane = 0; lane < step; ++lane) {
+            const double contraction = normOf[lane] / largestOf[lane] * condition[lane];
+            leak[lane] = contraction <= 0.1 ? contraction * outer[lane] : 1.0;
         }
     }
 };
@@ -970,12 +1106,10 @@ struct DenseKernels {
         }
     }
 
-    /// @param all  xflux, which takes S_s of all spectra; or S_s of the core spectra alone
-    static void solve(const LaneSolver::View& v, bool all) {
+    /// S_s of the core spectra, and xflux of all. @param withXflux  else only S_s
+    static void solve(const LaneSolver::View& v, bool withXflux) {
         const std::size_t step = hn::Lanes(Tag());
         const int n = v.nwave;
-        const int first = all ? 0 : v.coreFirst;
-        const int last = all ? v.nspec : v.coreLast;
         const std::size_t order = static_cast<std::size_t>(n);
         const std::size_t row = (order + 8) * step;
         const std::size_t block = order * row;
@@ -984,59 +1118,75 @@ struct DenseKernels {
         const auto own = [&](int s, int i) {
             return v.own + (static_cast<std::size_t>(s) * order + static_cast<std::size_t>(i)) * v.ownWidth * step;
         };
+        // Rows of a block from a little left of the diagonal, which kernels touch, to their end.
+        const auto forUpper = [&](const auto& body) {
+            for (std::size_t i = 0; i < order; ++i) {
+                const std::size_t first = i < 3 ? 0 : i - 3;
+                body(i * row + first * step, (order + 8 - first) * step);
+            }
+        };
         const auto copyOwn = [&](int s, double* to) {
-            std::memset(to, 0, block * sizeof(double));
+            forUpper([&](std::size_t at, std::size_t count) { std::memset(to + at, 0, count * sizeof(double)); });
             for (int i = 0; i < n; ++i)
                 std::memcpy(to + static_cast<std::size_t>(i) * row + static_cast<std::size_t>(i) * step, own(s, i),
                             std::min(v.ownWidth, order - static_cast<std::size_t>(i)) * step * sizeof(double));
         };
+        // F of the first spectrum and G of the last are their own blocks.
+        const int narrow = static_cast<int>(v.ownWidth) - 1;
+        const auto bandOfF = [&](int s) { return s == 0 ? narrow : n - 1; };
+        const auto bandOfG = [&](int s) { return s + 1 == v.nspec ? narrow : n - 1; };
         double* factor = v.work;
         double* z = factor + block;
         double* x = z + vector;
         const auto factorise = [&](const double* matrix, int band, const double* y) {
-            std::memcpy(factor, matrix, block * sizeof(double));
+            forUpper([&](std::size_t at, std::size_t count) {
+                std::memcpy(factor + at, matrix + at, count * sizeof(double));
+            });
             cholesky(factor, n, band);
             std::memcpy(z, y, vector * sizeof(double));
             forward(factor, n, z);
         };
-        // F of the first spectrum and G of the last are their own blocks.
-        const int narrow = static_cast<int>(v.ownWidth) - 1;
-        for (int s = 0; s < last; ++s) {
-            double* f = v.left + static_cast<std::size_t>(s) * block;
-            double* y = v.leftY + static_cast<std::size_t>(s) * vector;
-            copyOwn(s, f);
-            std::memcpy(y, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
+        const auto left = [&](int s) { return v.left + static_cast<std::size_t>(s) * block; };
+        const auto leftY = [&](int s) { return v.leftY + static_cast<std::size_t>(s) * vector; };
+        // F, from the left up to the last core spectrum.
+        for (int s = 0; s < v.coreLast; ++s) {
+            copyOwn(s, left(s));
+            std::memcpy(leftY(s), v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
             if (s == 0) continue;
-            const int band = s == 1 ? narrow : n - 1;
-            factorise(f - block, band, y - vector);
+            factorise(left(s - 1), bandOfF(s - 1), leftY(s - 1));
             const double* e = v.next + static_cast<std::size_t>(s - 1) * order * nextWidth * step;
             const auto element = [&](int k, int j) {
                 return e + (static_cast<std::size_t>(k) * nextWidth + static_cast<std::size_t>(j - k + v.reach)) * step;
             };
-            subtractEliminated(factor, band, z, n, v.reach, element, f, y, x);
+            subtractEliminated(factor, bandOfF(s - 1), z, n, v.reach, element, left(s), leftY(s), x);
         }
-        for (int s = v.nspec - 1; s >= first; --s) {
-            // G_s, from that of the spectrum to the right.
+        // G, from the right down to the first.
+        for (int s = v.nspec - 1; s >= v.coreFirst; --s) {
+            if (s + 1 < v.nspec) factorise(v.right, bandOfG(s + 1), v.rightY);
+            copyOwn(s, v.right);
+            std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
             if (s + 1 < v.nspec) {
-                const int band = s + 2 == v.nspec ? narrow : n - 1;
-                factorise(v.right, band, v.rightY);
-                copyOwn(s, v.right);
-                std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
                 const double* e = v.next + static_cast<std::size_t>(s) * order * nextWidth * step;
                 const auto element = [&](int k, int j) {
                     return e +
                            (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(k - j + v.reach)) * step;
                 };
-                subtractEliminated(factor, band, z, n, v.reach, element, v.right, v.rightY, x);
-            } else {
-                copyOwn(s, v.right);
-                std::memcpy(v.rightY, v.y + static_cast<std::size_t>(s) * vector, vector * sizeof(double));
+                subtractEliminated(factor, bandOfG(s + 1), z, n, v.reach, element, v.right, v.rightY, x);
             }
-            if (s >= last) continue;
+            double* f = left(s);
+            double* y = leftY(s);
+            if (s >= v.coreLast) { // G_s is all that is needed of it
+                forUpper([&](std::size_t at, std::size_t count) {
+                    std::memcpy(f + at, v.right + at, count * sizeof(double));
+                });
+                std::memcpy(y, v.rightY, vector * sizeof(double));
+                continue;
+            }
             // S_s = F_s + G_s - D_s takes the place of F_s.
-            double* f = v.left + static_cast<std::size_t>(s) * block;
-            double* y = v.leftY + static_cast<std::size_t>(s) * vector;
-            for (std::size_t i = 0; i < block; i += step) store(hn::Add(load(f + i), load(v.right + i)), f + i);
+            forUpper([&](std::size_t at, std::size_t count) {
+                for (std::size_t i = at; i < at + count; i += step)
+                    store(hn::Add(load(f + i), load(v.right + i)), f + i);
+            });
             for (int i = 0; i < n; ++i)
                 for (std::size_t delta = 0; delta < std::min(v.ownWidth, order - static_cast<std::size_t>(i));
                      ++delta) {
@@ -1047,11 +1197,13 @@ struct DenseKernels {
                 store(hn::Sub(hn::Add(load(y + i), load(v.rightY + i)),
                               load(v.y + static_cast<std::size_t>(s) * vector + i)),
                       y + i);
-            if (!all) continue;
-            factorise(f, n - 1, y);
+        }
+        if (!withXflux) return;
+        solveSpectra(v, v.leftY, [&](int s, const double* y) {
+            factorise(left(s), s < v.coreFirst ? bandOfF(s) : s >= v.coreLast ? bandOfG(s) : n - 1, y);
             backward(factor, n, z);
             std::memcpy(v.x + static_cast<std::size_t>(s) * vector, z, vector * sizeof(double));
-        }
+        });
     }
 };
 
@@ -1107,7 +1259,10 @@ void Interleave(const double* const* from, std::size_t count, double* to) {
         for (std::size_t lane = 0; lane < step; ++lane) to[k * step + lane] = from[lane][k];
 }
 
-void SolveDense(const LaneSolver::View& view, bool all) { DenseKernels::solve(view, all); }
+void SolveDense(const LaneSolver::View& view, bool withXflux) { DenseKernels::solve(view, withXflux); }
+void RootCorrected(const LaneSolver::View& view, int spectrum) {
+    Kernels<LaneSolver::band>::rootCorrected(view, spectrum);
+}
 void RootDense(const LaneSolver::View& view, int spectrum) { DenseKernels::root(view, spectrum); }
 void Solve(const LaneSolver::View& view) { Kernels<LaneSolver::band>::solve(view); }
 std::size_t LaneCount() { return hn::Lanes(Tag()); }
@@ -1121,6 +1276,7 @@ namespace patchlight {
 
 HWY_EXPORT(Interleave);
 HWY_EXPORT(SolveDense);
+HWY_EXPORT(RootCorrected);
 HWY_EXPORT(RootDense);
 HWY_EXPORT(Solve);
 HWY_EXPORT(LaneCount);
@@ -1139,10 +1295,12 @@ void LaneSolver::shape(int nspec, int nwave, int reach, std::size_t ownWidth, in
     own_.require(bins * ownWidth * lanes_);
     next_.require(bins * nextWidth() * lanes_);
     y_.require(bins * lanes_);
-    for (AlignedBuffer* buffer : {&x_, &rowSum_, &qx_}) buffer->require(bins * lanes_);
-    q_.require(bins * static_cast<std::size_t>(ndiag + 1) * lanes_);
-    for (AlignedBuffer* buffer : {&largest_, &condition_, &leak_})
-        buffer->require(static_cast<std::size_t>(nspec) * lanes_);
+    // Results have room for the spare one too.
+    const std::size_t results = static_cast<std::size_t>(nspec + 1) * static_cast<std::size_t>(nwave);
+    for (AlignedBuffer* buffer : {&x_, &rowSum_, &qx_}) buffer->require(results * lanes_);
+    q_.require(results * static_cast<std::size_t>(ndiag + 1) * lanes_);
+    for (AlignedBuffer* buffer : {&largest_, &condition_, &leak_, &outer_})
+        buffer->require(static_cast<std::size_t>(nspec + 1) * lanes_);
     left_.require(bins * static_cast<std::size_t>(band + 1) * lanes_);
     leftY_.require(bins * lanes_);
     right_.require(static_cast<std::size_t>(nwave) * static_cast<std::size_t>(band + 1) * lanes_);
@@ -1187,21 +1345,44 @@ void LaneSolver::fill(const Source* sources, int count) {
 }
 
 LaneSolver::View LaneSolver::view(int coreFirst, int coreLast) {
-    return {nspec_,         nwave_,       reach_,          ndiag_,
-            coreFirst,      coreLast,     ownWidth_,       own_.data(),
-            next_.data(),   y_.data(),    x_.data(),       rowSum_.data(),
-            qx_.data(),     q_.data(),    largest_.data(), condition_.data(),
-            leak_.data(),   left_.data(), leftY_.data(),   right_.data(),
-            rightY_.data(), work_.data()};
+    return {nspec_,        nwave_,         reach_,          ndiag_,
+            coreFirst,     coreLast,       ownWidth_,       own_.data(),
+            next_.data(),  y_.data(),      x_.data(),       rowSum_.data(),
+            qx_.data(),    q_.data(),      largest_.data(), condition_.data(),
+            leak_.data(),  outer_.data(),  left_.data(),    leftY_.data(),
+            right_.data(), rightY_.data(), work_.data()};
 }
 
 void LaneSolver::requireDense() {
     const std::size_t order = static_cast<std::size_t>(nwave_);
     const std::size_t block = order * denseStride() * lanes_;
     // Rows of the last matrix are read a little past their end.
-    left_.require(static_cast<std::size_t>(nspec_) * block + 8 * lanes_);
+    left_.require(static_cast<std::size_t>(nspec_ + 1) * block + 8 * lanes_);
     right_.require(block + 8 * lanes_);
-    work_.require(2 * block + 16 * order * lanes_);
+    work_.require(std::max(2 * block + 16 * order * lanes_,
+                           order * (band + 1) * lanes_ + HWY_DYNAMIC_DISPATCH(WorkSize)(nwave_) * lanes_));
+}
+
+void LaneSolver::clearSpare() {
+    const std::size_t block = static_cast<std::size_t>(nwave_) * denseStride() * lanes_;
+    std::fill_n(left_.data() + static_cast<std::size_t>(nspec_) * block, block, 0.0);
+    for (int i = 0; i < nwave_; ++i) {
+        std::fill_n(schur(nspec_, i, i), lanes_, 1.0);
+        std::fill_n(x(nspec_, i), lanes_, 0.0);
+    }
+}
+
+void LaneSolver::copyToSpare(int spectrum, std::size_t lane, std::size_t spareLane) {
+    for (int i = 0; i < nwave_; ++i) {
+        const double* from = schur(spectrum, i, i) + lane;
+        double* to = schur(nspec_, i, i) + spareLane;
+        for (std::size_t k = 0; k < static_cast<std::size_t>(nwave_ - i) * lanes_; k += lanes_) to[k] = from[k];
+        x(nspec_, i)[spareLane] = x(spectrum, i)[lane];
+    }
+}
+
+void LaneSolver::rootCorrected(int spectrum) {
+    HWY_DYNAMIC_DISPATCH(RootCorrected)(view(spectrum, spectrum + 1), spectrum);
 }
 
 void LaneSolver::solveDense(int coreFirst, int coreLast, bool withXflux) {

@@ -11,7 +11,7 @@ namespace patchlight {
 /// Solves several patches of the same shape side by side, one in each lane of the machine's vectors (docs/method.md, "The fast path").
 ///
 /// Spectra couple to their next neighbours only, so the normal matrix is block-tridiagonal over spectra with banded blocks. Eliminating
-/// spectra from the left and from the right gives the Schur complement S_s = F_s + G_s - D_s of every spectrum at once, and the
+/// spectra from the left and from the right gives the Schur complement S_s = F_s + G_s - D_s of the core spectra, and the
 /// deconvolved flux; Q_s = S_s^(1/2) is needed only as Q 1, Q xflux and a few diagonals, which a rational approximation gives with banded
 /// solves. Blocks are kept to `band` off-diagonals. What that leaves out, and what second neighbours would add, is measured as it goes:
 /// see LaneSolver::relativeError().
@@ -66,8 +66,18 @@ public:
     }
     /// Deconvolved flux that rootDense() is to multiply Q with, where it is not solveDense()'s.
     [[nodiscard]] double* x(int spectrum, int bin) { return x_.data() + flat(spectrum, bin) * lanes_; }
-    /// Q of a core spectrum after solveDense(), once: rowSum(), qTimesX(), q(), largestEigenvalue() and conditionBound().
+    /// Q of a core spectrum after solveDense() by the root of S_s' band, corrected to first order for what lies beyond it: rowSum(), qTimesX(), q(),
+    /// largestEigenvalue(), conditionBound(), leak() and outer(). Leaves S_s as it is.
+    void rootCorrected(int spectrum);
+    /// Q of a core spectrum after solveDense(), once, nothing left out: rowSum(), qTimesX(), q(), largestEigenvalue() and conditionBound().
     void rootDense(int spectrum);
+
+    /// A spectrum beside those of the patches, for rootDense() of S_s from here and there.
+    [[nodiscard]] int spare() const { return nspec_; }
+    /// All lanes of the spare spectrum have the unit matrix.
+    void clearSpare();
+    /// S_s and xflux of a spectrum in one lane, before rootDense() takes it.
+    void copyToSpare(int spectrum, std::size_t lane, std::size_t spareLane);
     /// All of Q, [i][j] for i <= j, of the last spectrum given to rootDense(): [lanes].
     [[nodiscard]] const double* denseRoot(int i, int j) const {
         return work_.data() + (static_cast<std::size_t>(i) * denseStride() + static_cast<std::size_t>(j)) * lanes_;
@@ -96,9 +106,13 @@ public:
     [[nodiscard]] const double* conditionBound(int spectrum) const {
         return condition_.data() + static_cast<std::size_t>(spectrum) * lanes_;
     }
-    /// Largest element of S_s that the band leaves out, over its largest eigenvalue.
+    /// Largest element of S_s that the band leaves out, over its largest eigenvalue; of rootCorrected() as much as its correction leaves of it.
     [[nodiscard]] const double* leak(int spectrum) const {
         return leak_.data() + static_cast<std::size_t>(spectrum) * lanes_;
+    }
+    /// Largest element of S_s that the diagonals of rootCorrected() leave out, over its largest eigenvalue; 0 after solve().
+    [[nodiscard]] const double* outer(int spectrum) const {
+        return outer_.data() + static_cast<std::size_t>(spectrum) * lanes_;
     }
 
     /// Shape and storage, for the kernels.
@@ -106,7 +120,7 @@ public:
         int nspec, nwave, reach, ndiag, coreFirst, coreLast;
         std::size_t ownWidth;
         const double *own, *next, *y;
-        double *x, *rowSum, *qx, *q, *largest, *condition, *leak;
+        double *x, *rowSum, *qx, *q, *largest, *condition, *leak, *outer;
         double *left, *leftY, *right, *rightY, *work;
     };
     /// Elements a row of a full block takes: kernels run over its end, eight columns at a time.
@@ -124,8 +138,8 @@ private:
     std::size_t ownWidth_ = 8;
     std::size_t lanes_ = 1;
     std::vector<double> zeros_;
-    AlignedBuffer own_, next_, y_, x_, rowSum_, qx_, q_, largest_, condition_, leak_, left_, leftY_, right_, rightY_,
-        work_;
+    AlignedBuffer own_, next_, y_, x_, rowSum_, qx_, q_, largest_, condition_, leak_, outer_, left_, leftY_, right_,
+        rightY_, work_;
 };
 
 } // namespace patchlight

@@ -28,9 +28,6 @@ constexpr int wideContext = 56;
 constexpr int tightContext = 100;
 /// Bands of the first rung: the first of them that holds a spectrum's own block and ndiag diagonals.
 constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {16, 40, 46}, {20, 48, 54}}};
-/// Errors of Q's diagonals over those of Q, where elements beyond the narrow band are at fault: what is far from the diagonal hardly changes what
-/// is near (docs/method.md has what was measured).
-constexpr double nearDiagonal(int narrow) { return narrow < 16 ? 0.1 : narrow < 20 ? 0.02 : 0.01; }
 /// Norm of what lies beyond a band over its largest element: it falls off by a factor e every five bins.
 constexpr double outerNorm = 10.0;
 /// Solutions of the segments until the residual must have vanished.
@@ -510,7 +507,7 @@ SeamlessPath::Check SeamlessPath::examine(const SeamlessSolver& solver, const Se
     check.taken = std::min(taken, outerNorm * outer) / norm;
     // Of what lies beyond the narrow band the solutions leave its square.
     check.error = (leak + check.contraction * outer) / norm + inverseSquareRootError(check.condition);
-    check.diagonals = check.error + nearDiagonal(solver.bands().narrow) * outer / norm;
+    check.diagonals = check.error + rootDiagonalError(solver.bands().narrow) * outer / norm;
     if (check.contraction > 0.1) check.condition = 0.0; // no correction
     if (std::isfinite(darkest)) check.contrast = std::max(2.0, std::sqrt(largest) / darkest);
     check.sensitivity = relativeFluxError(std::sqrt(check.condition), light);

@@ -292,27 +292,6 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         }
     }
 
-    /// to -= E x (from the next spectrum) or E^T x (from the one before).
-    static void subtractCoupling(const SeamlessSolver::View& v, int s, bool fromNext, const double* x, double* to) {
-        const std::size_t step = lanes();
-        const int n = v.nwave;
-        const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
-        const double* e = v.next + static_cast<std::size_t>((fromNext ? s : s - 1) * n) * nextWidth * step;
-        for (int i = 0; i < n; ++i) {
-            Vec sum = load(to + static_cast<std::size_t>(i) * step);
-            for (int j = std::max(0, i - v.reach); j <= std::min(n - 1, i + v.reach); ++j) {
-                const double* at =
-                    fromNext
-                        ? e + (static_cast<std::size_t>(i) * nextWidth + static_cast<std::size_t>(j - i + v.reach)) *
-                                  step
-                        : e + (static_cast<std::size_t>(j) * nextWidth + static_cast<std::size_t>(i - j + v.reach)) *
-                                  step;
-                sum = hn::NegMulAdd(load(at), load(x + static_cast<std::size_t>(j) * step), sum);
-            }
-            store(sum, to + static_cast<std::size_t>(i) * step);
-        }
-    }
-
     /// Block substitution: w_s = F_s^-1 (side_s - E_{s-1}^T w_{s-1}), then x_s = w_s - F_s^-1 E_s x_{s+1}.
     static void solveAll(const SeamlessSolver::View& v) {
         const std::size_t step = lanes();
@@ -368,9 +347,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
                                   double* qx) {
         const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
         const std::ptrdiff_t rowLength = (wide + 1) * step;
-        constexpr std::ptrdiff_t unitLength = seamBand + 1;
-        for (std::ptrdiff_t i = 0; i < n; ++i) {
-            // C u, and the forward substitution.
+        for (std::ptrdiff_t i = 0; i < n; ++i) { // C u
             Vec one = hn::Zero(Tag());
             Vec other = hn::Zero(Tag());
             const double* row = schur + i * rowLength;
@@ -388,32 +365,10 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
                 oneBefore = hn::MulAdd(c, load(u1 + (i - k) * step), oneBefore);
                 otherBefore = hn::MulAdd(c, load(ux + (i - k) * step), otherBefore);
             }
-            one = hn::Add(one, oneBefore);
-            other = hn::Add(other, otherBefore);
-            PATCHLIGHT_UNROLL
-            for (std::ptrdiff_t m = seamBand; m >= 1; --m) {
-                const Vec u = load(unit + ((i - m) * unitLength + m) * step);
-                one = hn::NegMulAdd(u, load(z1 + (i - m) * step), one);
-                other = hn::NegMulAdd(u, load(zx + (i - m) * step), other);
-            }
-            store(one, z1 + i * step);
-            store(other, zx + i * step);
+            store(hn::Add(one, oneBefore), z1 + i * step);
+            store(hn::Add(other, otherBefore), zx + i * step);
         }
-        for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
-            const Vec reciprocal = load(inverse + i * step);
-            Vec one = hn::Mul(load(z1 + i * step), reciprocal);
-            Vec other = hn::Mul(load(zx + i * step), reciprocal);
-            PATCHLIGHT_UNROLL
-            for (std::ptrdiff_t m = seamBand; m >= 1; --m) {
-                const Vec u = load(unit + (i * unitLength + m) * step);
-                one = hn::NegMulAdd(u, load(z1 + (i + m) * step), one);
-                other = hn::NegMulAdd(u, load(zx + (i + m) * step), other);
-            }
-            store(one, z1 + i * step);
-            store(other, zx + i * step);
-            store(hn::MulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
-            store(hn::MulAdd(factor, other, load(qx + i * step)), qx + i * step);
-        }
+        Bands::addSolutions(unit, inverse, n, factor, z1, zx, q1, qx);
     }
 
     /// Pivots of S - shift; where one is not positive its bin is taken out, so that those after it speak of the rest. @return the smallest pivot

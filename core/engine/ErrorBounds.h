@@ -23,6 +23,12 @@ inline constexpr double maskedShare = 1e-6;
     return kappa <= 2000.0 ? 1e-10 : 1e-12;
 }
 
+/// What the diagonals of the root of a band, of `band` off-diagonals, are wrong by for what lies beyond it: at most this times that's largest element over
+/// sqrt(lmin lmax) (docs/method.md, "The seamless method").
+[[nodiscard]] constexpr double rootDiagonalError(int band) {
+    return band < 12 ? 0.1 : band < 16 ? 0.05 : band < 20 ? 0.02 : 0.01;
+}
+
 /// Signal to noise ratio of a bin whose light, its own and what comes over from neighbours, enters relativeFluxError(). A line shares the error of
 /// Q's row; a neighbour's errors come over with its light. @param rowSum of Q; xflux deconvolved fluxes
 [[nodiscard]] PATCHLIGHT_HOST_DEVICE inline double lightInDoubt(double rowSum, double xflux, double before,
