@@ -47,7 +47,7 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
     // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
     spots_.startEvaluation();
     sums_.start(spots_);
-    for (int group = spots_.firstGroup(); group < bins.last; group += slots) {
+    for (int group = spots_.firstGroup(); group < bins.last; group += SpotRows::groupBins) {
         {
             const NamedRange range(input.timeline, "spots", tags);
             spots_.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
@@ -286,7 +286,7 @@ void FastPath::trimToWindow(const FrameInput& input, Member& member) {
             for (int bin = mine.first; bin < mine.last; ++bin)
                 for (int other = bin; other < mine.last; ++other)
                     solver_.own(s, bin - patch.bins.first)[size(other - bin) * lanes + lane] -=
-                        selfProduct(product, bin % slots, other % slots, slots);
+                        product[(bin % slots) * slots + other % slots];
             if (s + 1 == nspec) continue;
             const IndexRange theirs = spots_.active(spectrum + 1, row);
             const IndexRange next{std::max(theirs.first, patch.bins.first), std::min(theirs.last, patch.bins.last)};

@@ -69,7 +69,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         // Row by row up the CCD: what has been evaluated is summed up while it is in the cache.
         chunk.spots.startEvaluation();
         chunk.sums.start(chunk.spots);
-        for (int group = chunk.spots.firstGroup(); group < chunk.spots.bins().last; group += slots) {
+        for (int group = chunk.spots.firstGroup(); group < chunk.spots.bins().last; group += SpotRows::groupBins) {
             {
                 const NamedRange range(input.timeline, "spots", tags);
                 chunk.spots.evaluate(input.psf, plan.grid, plan.options.psfTail, group);
@@ -911,7 +911,7 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
     ExtractedFrame& frame = *output.frame;
     const int nspec = bundle_.spectra.count();
     const int slots = chunks_.front()->spots.slotCount();
-    const int slotMask = slots - 1; // a power of two: dividing by it takes longer than the rest
+    const auto slotAfter = [&](int slot) { return slot + 1 == slots ? 0 : slot + 1; }; // bin mod slots without dividing
     struct alignas(64) Sums {
         double value[2 * SpotRows::manySlots] = {};
     };
@@ -961,8 +961,10 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
             for (int s = bundle_.spectra.first; s < bundle_.spectra.last; ++s) {
                 const IndexRange active = spots.active(s, row);
                 if (active.empty()) continue;
-                alignas(64) double flux[SpotRows::manySlots] = {};
-                for (int bin = active.first; bin < active.last; ++bin) flux[bin & slotMask] = xflux_[flat(s, bin)];
+                double flux[SpotRows::manySlots] = {};
+                int slot = active.first % slots;
+                for (int bin = active.first; bin < active.last; ++bin, slot = slotAfter(slot))
+                    flux[slot] = xflux_[flat(s, bin)];
                 spots.addModelRow(s, row, flux, model_.data() + (spots.columnOrigin(s, row) - left));
             }
             const int first = std::max(0, left);
@@ -979,11 +981,12 @@ void SeamlessPath::measure(const FrameInput& input, const FrameOutput& output) {
                 double* sum = sums[size(s - bundle_.spectra.first)].value;
                 const int at = spots.columnOrigin(s, row) - left;
                 spots.addChi2Row(s, row, chi2_.data() + at, counted_.data() + at, sum);
-                for (int bin = active.first; bin < active.last; ++bin) {
+                int slot = active.first % slots;
+                for (int bin = active.first; bin < active.last; ++bin, slot = slotAfter(slot)) {
                     if (row + 1 < std::min(spots.cornerY(s, bin) + spots.stampY(), rows.last)) break;
                     // The bin's last row.
-                    double& above = sum[bin & slotMask];
-                    double& below = sum[slots + (bin & slotMask)];
+                    double& above = sum[slot];
+                    double& below = sum[slots + slot];
                     if (below > 0.0 && chunk.bins.contains(bin) && bundle_.keepBins.contains(bin))
                         frame.chi2pix(size(s - plan.specmin), size(bin - plan.grid.pad)) = above / below;
                     above = below = 0.0;

@@ -32,16 +32,51 @@ inline constexpr int mostSlant = 16;
 HWY_BEFORE_NAMESPACE();
 namespace patchlight::HWY_NAMESPACE {
 
-static_assert(mostLanes == SpotRows::fewSlots);
+static_assert(mostLanes == SpotRows::groupBins);
+
+/// The numbers of one column, or any other `Slots` of them in a row of memory: whole vectors and, of 12 in vectors of 8, half a one.
+template <int Slots> struct SlotVector {
+    static constexpr int lanes = hn::MaxLanes(Tag());
+    static constexpr int whole = Slots / lanes;
+    static constexpr bool hasHalf = Slots % lanes != 0;
+    using HalfTag = hn::CappedTag<double, 4>;
+    static_assert(!hasHalf || (lanes == 8 && Slots % lanes == 4));
+
+    Vec part[whole];
+    hn::Vec<HalfTag> half;
+
+    static HWY_INLINE SlotVector load(const double* from) {
+        SlotVector v;
+        PATCHLIGHT_UNROLL
+        for (int p = 0; p < whole; ++p) v.part[p] = hn::LoadU(Tag(), from + p * lanes);
+        if constexpr (hasHalf) v.half = hn::LoadU(HalfTag(), from + whole * lanes);
+        return v;
+    }
+    HWY_INLINE void store(double* to) const {
+        PATCHLIGHT_UNROLL
+        for (int p = 0; p < whole; ++p) hn::StoreU(part[p], Tag(), to + p * lanes);
+        if constexpr (hasHalf) hn::StoreU(half, HalfTag(), to + whole * lanes);
+    }
+    HWY_INLINE void scale(double factor) {
+        PATCHLIGHT_UNROLL
+        for (int p = 0; p < whole; ++p) part[p] = hn::Mul(hn::Set(Tag(), factor), part[p]);
+        if constexpr (hasHalf) half = hn::Mul(hn::Set(HalfTag(), factor), half);
+    }
+    /// this += factor v.
+    HWY_INLINE void add(double factor, const SlotVector& v) {
+        PATCHLIGHT_UNROLL
+        for (int p = 0; p < whole; ++p) part[p] = hn::MulAdd(hn::Set(Tag(), factor), v.part[p], part[p]);
+        if constexpr (hasHalf) half = hn::MulAdd(hn::Set(HalfTag(), factor), v.half, half);
+    }
+};
 
 template <int Slots>
 void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group0) {
     const Tag d;
     const int lanes = static_cast<int>(hn::Lanes(d));
-    const int parts = Slots / lanes;
     const IndexRange bins = spots.bins();
     const IndexRange rows = spots.rows();
-    const int width = spots.width();
+    const std::size_t rowSize = spots.rowStride();
     const int stampX = spots.stampX();
     const int stampY = spots.stampY();
     const std::size_t stampSize = static_cast<std::size_t>(stampX * stampY * lanes);
@@ -50,49 +85,46 @@ void evaluateGroupOf(SpotRows& spots, const PsfView& psf, const WavelengthGrid& 
     const int ready = spots.rowsReady(group0);
 
     for (int spectrum = spots.spectra().first; spectrum < spots.spectra().last; ++spectrum) {
-        for (int part = 0; part < parts; ++part) {
-            const std::size_t slot0 = static_cast<std::size_t>(part * lanes);
-            int& touched = spots.touched(spectrum, part); // rows before it have been written
-            const auto clearTo = [&](int end) {
-                for (; touched < std::min(end, rows.last); ++touched) {
-                    double* out = spots.row(spectrum, touched) + slot0;
-                    for (int c = 0; c < width; ++c)
-                        hn::Store(hn::Zero(d), d, out + static_cast<std::size_t>(c * Slots));
-                }
-            };
-            const int base = group0 + part * lanes;
+        int& touched = spots.touched(spectrum); // rows before it have been written
+        const auto clearTo = [&](int end) {
+            end = std::min(end, rows.last);
+            if (touched >= end) return;
+            std::memset(spots.row(spectrum, touched), 0,
+                        static_cast<std::size_t>(end - touched) * rowSize * sizeof(double));
+            touched = end;
+        };
+        for (int base = group0; base < group0 + SpotRows::groupBins; base += lanes) {
             const int first = std::max(base, bins.first);
             const int last = std::min(base + lanes, bins.last);
-            if (first < last) {
-                HWY_ALIGN double wavelength[mostLanes];
-                HWY_ALIGN double x[mostLanes];
-                HWY_ALIGN double y[mostLanes];
-                HWY_ALIGN double scales[mostLanes];
-                for (int lane = 0; lane < lanes; ++lane) {
-                    const int bin = std::clamp(base + lane, first, last - 1);
-                    wavelength[lane] = grid.wavelength(bin);
-                    x[lane] = *spots.traceX(spectrum, bin) - spots.cornerX(spectrum, bin);
-                    y[lane] = *spots.traceY(spectrum, bin) - spots.cornerY(spectrum, bin);
-                }
-                evaluateGroup({&psf, spectrum, wavelength, x, y, withTail}, stamp, scales, work);
+            if (first >= last) continue;
+            HWY_ALIGN double wavelength[mostLanes];
+            HWY_ALIGN double x[mostLanes];
+            HWY_ALIGN double y[mostLanes];
+            HWY_ALIGN double scales[mostLanes];
+            for (int lane = 0; lane < lanes; ++lane) {
+                const int bin = std::clamp(base + lane, first, last - 1);
+                wavelength[lane] = grid.wavelength(bin);
+                x[lane] = *spots.traceX(spectrum, bin) - spots.cornerX(spectrum, bin);
+                y[lane] = *spots.traceY(spectrum, bin) - spots.cornerY(spectrum, bin);
+            }
+            evaluateGroup({&psf, spectrum, wavelength, x, y, withTail}, stamp, scales, work);
 
-                clearTo(spots.cornerY(spectrum, last - 1) + stampY);
-                for (int bin = first; bin < last; ++bin) {
-                    const int lane = bin - base;
-                    const double scale = scales[lane];
-                    spots.setSpotSum(spectrum, bin, scale > 0.0 ? 1.0 : 0.0);
-                    if (!(scale > 0.0)) continue;
-                    const int corner = spots.cornerY(spectrum, bin);
-                    for (int row = std::max(corner, rows.first); row < std::min(corner + stampY, rows.last); ++row) {
-                        const double* from = stamp + (row - corner) * stampX * lanes + lane;
-                        double* to = spots.row(spectrum, row) + slot0 + lane +
-                                     (spots.cornerX(spectrum, bin) - spots.columnOrigin(spectrum, row)) * Slots;
-                        scaleStrided(from, static_cast<std::size_t>(lanes), to, Slots, stampX, scale);
-                    }
+            clearTo(spots.cornerY(spectrum, last - 1) + stampY);
+            for (int bin = first; bin < last; ++bin) {
+                const int lane = bin - base;
+                const double scale = scales[lane];
+                spots.setSpotSum(spectrum, bin, scale > 0.0 ? 1.0 : 0.0);
+                if (!(scale > 0.0)) continue;
+                const int corner = spots.cornerY(spectrum, bin);
+                for (int row = std::max(corner, rows.first); row < std::min(corner + stampY, rows.last); ++row) {
+                    const double* from = stamp + (row - corner) * stampX * lanes + lane;
+                    double* to = spots.row(spectrum, row) + bin % Slots +
+                                 (spots.cornerX(spectrum, bin) - spots.columnOrigin(spectrum, row)) * Slots;
+                    scaleStrided(from, static_cast<std::size_t>(lanes), to, Slots, stampX, scale);
                 }
             }
-            clearTo(ready); // rows that others may use now, where these slots have no light
         }
+        clearTo(ready); // rows that others may use now, where these bins have no light
     }
 }
 
@@ -103,83 +135,29 @@ void EvaluateGroup(SpotRows& spots, const PsfView& psf, const WavelengthGrid& gr
         evaluateGroupOf<SpotRows::manySlots>(spots, psf, grid, withTail, group0);
 }
 
-/// acc[a][part ..] += sum over columns of w[c] left[c][a] right[c][part ..], for B values of a and one vector of slots.
-template <int Slots, int B>
-HWY_INLINE void addProductsOf(const double* weight, const double* left, const double* right, int columns, double* acc) {
-    const Tag d;
-    Vec sum[B];
-    PATCHLIGHT_UNROLL
-    for (int a = 0; a < B; ++a) sum[a] = hn::Load(d, acc + a * Slots);
-    for (int c = 0; c < columns; ++c, left += Slots, right += Slots) {
-        const Vec r = hn::Mul(hn::Set(d, weight[c]), hn::Load(d, right));
-        PATCHLIGHT_UNROLL
-        for (int a = 0; a < B; ++a) sum[a] = hn::MulAdd(hn::Set(d, left[a]), r, sum[a]);
-    }
-    PATCHLIGHT_UNROLL
-    for (int a = 0; a < B; ++a) hn::Store(sum[a], d, acc + a * Slots);
-}
-
-/// Which of the slots [first, first + count) bins take: their hull, empty where none does.
-template <int Slots> HWY_INLINE IndexRange slotsTaken(IndexRange bins, int first, int count) {
-    IndexRange taken{count, 0};
-    for (int bin = bins.first; bin < bins.last; ++bin) {
-        const int slot = bin % Slots - first;
-        if (slot < 0 || slot >= count) continue;
-        taken.first = std::min(taken.first, slot);
-        taken.last = std::max(taken.last, slot + 1);
-    }
-    return taken;
-}
-
-/// acc[a][:] += sum over columns of w[c] left[c][a] right[c][:], for the slots that the bins on the row take.
-/// @param self left and right are of one spectrum: only what selfProduct() reads
+/// acc[a][:] += sum over columns of w[c] left[c][a] right[c][:].
 template <int Slots>
-HWY_INLINE void addProducts(const double* weight, const double* left, IndexRange leftBins, const double* right,
-                            IndexRange rightBins, int columns, bool self, double* acc) {
-    constexpr int blockSlots = SpotRows::fewSlots;
-    const int lanes = static_cast<int>(hn::Lanes(Tag()));
-    if constexpr (Slots == blockSlots) {
-        for (int part = 0; part < Slots; part += lanes)
-            addProductsOf<Slots, blockSlots>(weight, left, right + part, columns, acc + part);
-        return;
-    }
-    for (int block = 0; block < Slots; block += blockSlots) {
-        const IndexRange taken = slotsTaken<Slots>(leftBins, block, blockSlots);
-        if (taken.empty()) continue;
-        const double* from = left + block + taken.first;
-        double* to = acc + (block + taken.first) * Slots;
-        for (int part = self ? block : 0; part < Slots; part += lanes) {
-            if (slotsTaken<Slots>(rightBins, part, lanes).empty()) continue;
-            const auto add = [&](auto count) {
-                addProductsOf<Slots, decltype(count)::value>(weight, from, right + part, columns, to + part);
-            };
-            switch (taken.count()) {
-            case 1:
-                add(std::integral_constant<int, 1>());
-                break;
-            case 2:
-                add(std::integral_constant<int, 2>());
-                break;
-            case 3:
-                add(std::integral_constant<int, 3>());
-                break;
-            case 4:
-                add(std::integral_constant<int, 4>());
-                break;
-            case 5:
-                add(std::integral_constant<int, 5>());
-                break;
-            case 6:
-                add(std::integral_constant<int, 6>());
-                break;
-            case 7:
-                add(std::integral_constant<int, 7>());
-                break;
-            default:
-                add(std::integral_constant<int, 8>());
-                break;
-            }
+HWY_INLINE void addProducts(const double* weight, const double* left, const double* right, int columns, double* acc) {
+    using V = SlotVector<Slots>;
+    // As many values of a at a time as leave registers for the rest.
+    constexpr int registers = V::lanes == 8 ? 24 : 12;
+    constexpr int most = registers / (V::whole + (V::hasHalf ? 1 : 0));
+    constexpr int block = most >= Slots ? Slots : most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    static_assert(Slots % block == 0);
+    for (int a0 = 0; a0 < Slots; a0 += block) {
+        V sum[block];
+        PATCHLIGHT_UNROLL
+        for (int a = 0; a < block; ++a) sum[a] = V::load(acc + (a0 + a) * Slots);
+        const double* l = left + a0;
+        const double* r = right;
+        for (int c = 0; c < columns; ++c, l += Slots, r += Slots) {
+            V v = V::load(r);
+            v.scale(weight[c]);
+            PATCHLIGHT_UNROLL
+            for (int a = 0; a < block; ++a) sum[a].add(l[a], v);
         }
+        PATCHLIGHT_UNROLL
+        for (int a = 0; a < block; ++a) sum[a].store(acc + (a0 + a) * Slots);
     }
 }
 
@@ -190,8 +168,8 @@ template <int Slots> void rowProducts(const SpotRows& spots, const double* weigh
     const int first = std::max(0, shift);
     const int last = std::min(spots.width(), spots.width() + shift);
     if (first >= last) return;
-    addProducts<Slots>(weight + first, spots.row(s, row) + first * Slots, spots.active(s, row),
-                       spots.row(t, row) + (first - shift) * Slots, spots.active(t, row), last - first, s == t, acc);
+    addProducts<Slots>(weight + first, spots.row(s, row) + first * Slots, spots.row(t, row) + (first - shift) * Slots,
+                       last - first, acc);
 }
 
 void RowProducts(const SpotRows& spots, const double* weight, int s, int t, int row, double* acc) {
@@ -212,48 +190,79 @@ HWY_INLINE Vec addHalves(Vec a, Vec b) {
 }
 #endif
 
-/// model[c] += sum over slots of values[c][slot] flux[slot].
+/// model[c] += sum over slots of values[c][slot] flux[slot]. Reads up to 8 columns of what follows the row.
 template <int Slots> void addModelRow(const double* values, int width, const double* flux, double* model) {
     const Tag d;
-    const std::size_t lanes = hn::Lanes(d);
-    constexpr std::size_t slots = Slots;
+    constexpr int lanes = hn::MaxLanes(Tag());
     // Rows are visited going up, several spectra in turn: too many streams for the hardware to foresee.
-    const double* ahead = values + 2 * static_cast<std::size_t>(width) * slots;
-    for (int c = 0; c < width; ++c) hwy::Prefetch(ahead + static_cast<std::size_t>(c) * slots);
+    const double* ahead = values + 2 * width * Slots;
+    for (int i = 0; i < width * Slots; i += 8) hwy::Prefetch(ahead + i);
+    const auto part = [&](const double* from, int slot) {
+        return hn::Mul(hn::LoadU(d, from + slot), hn::LoadU(d, flux + slot));
+    };
+    /// Products of a column, which a sum over lanes adds up.
     const auto product = [&](int c) {
-        const double* from = values + static_cast<std::size_t>(c) * slots;
-        Vec sum = hn::Mul(hn::Load(d, from), hn::Load(d, flux));
-        for (std::size_t part = lanes; part < slots; part += lanes)
-            sum = hn::MulAdd(hn::Load(d, from + part), hn::Load(d, flux + part), sum);
+        const double* from = values + c * Slots;
+        Vec sum = part(from, 0);
+        for (int slot = lanes; slot + lanes <= Slots; slot += lanes)
+            sum = hn::MulAdd(hn::LoadU(d, from + slot), hn::LoadU(d, flux + slot), sum);
         return sum;
     };
-    int c = 0;
-#if HWY_TARGET != HWY_SCALAR
+#if HWY_TARGET == HWY_SCALAR
+    for (int c = 0; c < width; ++c) model[c] += hn::GetLane(product(c));
+#else
     // As many columns at a time as there are lanes: their sums over lanes are a transposition and a few additions.
-    if (lanes == 8) {
-        for (; c + 8 <= width; c += 8) {
+    const auto add = [&](Vec sums, int c, int count) {
+        if (count == lanes && c + lanes <= width) {
+            hn::StoreU(hn::Add(sums, hn::LoadU(d, model + c)), d, model + c);
+            return;
+        }
+        HWY_ALIGN double last[mostLanes];
+        hn::Store(sums, d, last);
+        for (int i = 0; i < count && c + i < width; ++i) model[c + i] += last[i];
+    };
+    if constexpr (lanes == 8) {
+        // Of two columns of 12 slots, three vectors: what the one in the middle has of either is added to its other part.
+        [[maybe_unused]] const Vec lower = hn::LoadU(d, flux);
+        [[maybe_unused]] const Vec upper = hn::LoadU(d, flux + Slots - lanes);
+        [[maybe_unused]] const Vec middle = hn::ConcatLowerUpper(d, lower, upper);
+        const auto pairSums = [&](int c) {
+            if constexpr (Slots % lanes == 0) {
+                return addPairs(product(c), product(c + 1));
+            } else {
+                const double* from = values + c * Slots;
+                const Vec both = hn::Mul(hn::LoadU(d, from + lanes), middle);
+                const Vec a = hn::MulAdd(hn::LoadU(d, from), lower, hn::ZeroExtendVector(d, hn::LowerHalf(both)));
+                const Vec b = hn::MulAdd(hn::LoadU(d, from + 2 * lanes), upper,
+                                         hn::ZeroExtendVector(d, hn::UpperHalf(hn::Half<Tag>(), both)));
+                return addPairs(a, b);
+            }
+        };
+        int c = 0;
+        for (; c + 4 < width; c += 8) {
             // Columns in this order come out in order.
-            const Vec t01 = addPairs(product(c), product(c + 1));
-            const Vec t23 = addPairs(product(c + 2), product(c + 3));
-            const Vec t45 = addPairs(product(c + 4), product(c + 5));
-            const Vec t67 = addPairs(product(c + 6), product(c + 7));
+            const Vec t01 = pairSums(c);
+            const Vec t23 = pairSums(c + 2);
+            const Vec t45 = pairSums(c + 4);
+            const Vec t67 = pairSums(c + 6);
             const Vec even = addHalves(t01, t45);
             const Vec odd = addHalves(t23, t67);
-            const Vec sums = hn::OddEvenBlocks(hn::Add(odd, hn::SwapAdjacentBlocks(odd)),
-                                               hn::Add(even, hn::SwapAdjacentBlocks(even)));
-            hn::StoreU(hn::Add(sums, hn::LoadU(d, model + c)), d, model + c);
+            add(hn::OddEvenBlocks(hn::Add(odd, hn::SwapAdjacentBlocks(odd)),
+                                  hn::Add(even, hn::SwapAdjacentBlocks(even))),
+                c, 8);
         }
-    } else if (lanes == 4) {
-        for (; c + 4 <= width; c += 4) {
-            const Vec sums = addHalves(addPairs(product(c), product(c + 1)), addPairs(product(c + 2), product(c + 3)));
-            hn::StoreU(hn::Add(sums, hn::LoadU(d, model + c)), d, model + c);
+        for (; c < width; c += 2) { // a few more, a pair at a time
+            const Vec t = pairSums(c);
+            const Vec half = addHalves(t, t);
+            add(hn::Add(half, hn::SwapAdjacentBlocks(half)), c, 2);
         }
-    } else if (lanes == 2) {
-        for (; c + 2 <= width; c += 2)
-            hn::StoreU(hn::Add(addPairs(product(c), product(c + 1)), hn::LoadU(d, model + c)), d, model + c);
+    } else if constexpr (lanes == 4) {
+        for (int c = 0; c < width; c += 4)
+            add(addHalves(addPairs(product(c), product(c + 1)), addPairs(product(c + 2), product(c + 3))), c, 4);
+    } else {
+        for (int c = 0; c < width; c += 2) add(addPairs(product(c), product(c + 1)), c, 2);
     }
 #endif
-    for (; c < width; ++c) model[c] += hn::GetLane(hn::SumOfLanes(d, product(c)));
 }
 
 void AddModelRow(const double* values, int width, int slots, const double* flux, double* model) {
@@ -265,20 +274,16 @@ void AddModelRow(const double* values, int width, int slots, const double* flux,
 
 template <int Slots>
 void addChi2Row(const double* values, int width, const double* chi2, const double* counted, double* sum) {
-    const Tag d;
-    const std::size_t lanes = hn::Lanes(d);
-    constexpr std::size_t slots = Slots;
-    for (std::size_t part = 0; part < slots; part += lanes) {
-        Vec above = hn::Load(d, sum + part);
-        Vec below = hn::Load(d, sum + slots + part);
-        for (int c = 0; c < width; ++c) {
-            const Vec a = hn::Load(d, values + static_cast<std::size_t>(c) * slots + part);
-            above = hn::MulAdd(hn::Set(d, chi2[c]), a, above);
-            below = hn::MulAdd(hn::Set(d, counted[c]), a, below);
-        }
-        hn::Store(above, d, sum + part);
-        hn::Store(below, d, sum + slots + part);
+    using V = SlotVector<Slots>;
+    V above = V::load(sum);
+    V below = V::load(sum + Slots);
+    for (int c = 0; c < width; ++c) {
+        const V a = V::load(values + c * Slots);
+        above.add(chi2[c], a);
+        below.add(counted[c], a);
     }
+    above.store(sum);
+    below.store(sum + Slots);
 }
 
 void AddChi2Row(const double* values, int width, int slots, const double* chi2, const double* counted, double* sum) {
@@ -334,8 +339,7 @@ HWY_INLINE void keepProduct(PairSums& sums, int s, int t, int bin, int other, do
 }
 
 template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, const CcdView& ccd, IndexRange rows) {
-    const Tag d;
-    const std::size_t lanes = hn::Lanes(d);
+    using V = SlotVector<Slots>;
     constexpr int slots = Slots;
     const IndexRange spectra = spots.spectra();
     const int width = spots.width();
@@ -374,45 +378,29 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
             const int origin = spots.columnOrigin(s, row);
             const double* v = spots.row(s, row);
             const double* w = weight + (origin - left);
-            addProducts<slots>(w, v, mine, v, mine, width, true, running(s));
+            addProducts<slots>(w, v, v, width, running(s));
             const double* wp = weighted + (origin - left);
             const double* ok = good + (origin - left);
-            for (std::size_t part = 0; part < slots; part += lanes) {
-                Vec y = hn::Load(d, runningY + part);
-                Vec f = hn::Load(d, runningWeight + part);
-                Vec u = hn::Load(d, runningUnmasked + part);
-                Vec y2 = hn::Zero(d);
-                Vec f2 = hn::Zero(d);
-                Vec u2 = hn::Zero(d);
-                int c = 0;
-                for (; c + 2 <= width; c += 2) {
-                    const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
-                    const Vec a2 = hn::Load(d, v + static_cast<std::size_t>((c + 1) * slots) + part);
-                    y = hn::MulAdd(hn::Set(d, wp[c]), a, y);
-                    y2 = hn::MulAdd(hn::Set(d, wp[c + 1]), a2, y2);
-                    f = hn::MulAdd(hn::Set(d, w[c]), a, f);
-                    f2 = hn::MulAdd(hn::Set(d, w[c + 1]), a2, f2);
-                    u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
-                    u2 = hn::MulAdd(hn::Set(d, ok[c + 1]), a2, u2);
-                }
-                for (; c < width; ++c) {
-                    const Vec a = hn::Load(d, v + static_cast<std::size_t>(c * slots) + part);
-                    y = hn::MulAdd(hn::Set(d, wp[c]), a, y);
-                    f = hn::MulAdd(hn::Set(d, w[c]), a, f);
-                    u = hn::MulAdd(hn::Set(d, ok[c]), a, u);
-                }
-                hn::Store(hn::Add(y, y2), d, runningY + part);
-                hn::Store(hn::Add(f, f2), d, runningWeight + part);
-                hn::Store(hn::Add(u, u2), d, runningUnmasked + part);
+            V y = V::load(runningY);
+            V f = V::load(runningWeight);
+            V u = V::load(runningUnmasked);
+            for (int c = 0; c < width; ++c) {
+                const V a = V::load(v + c * slots);
+                y.add(wp[c], a);
+                f.add(w[c], a);
+                u.add(ok[c], a);
             }
+            y.store(runningY);
+            f.store(runningWeight);
+            u.store(runningUnmasked);
             for (int t = s + 1; t <= s + 2 && t < spectra.last; ++t) {
                 if (spots.active(t, row).empty()) continue;
                 const int shift = spots.columnOrigin(t, row) - origin;
                 const int first = std::max(0, shift);
                 const int last = std::min(width, width + shift);
                 if (first < last)
-                    addProducts<slots>(w + first, v + first * slots, mine, spots.row(t, row) + (first - shift) * slots,
-                                       spots.active(t, row), last - first, false, running(t));
+                    addProducts<slots>(w + first, v + first * slots, spots.row(t, row) + (first - shift) * slots,
+                                       last - first, running(t));
             }
 
             // Bins whose last row this was: their sums are complete, and their slots free for the bins that follow.
@@ -428,9 +416,7 @@ template <int Slots> void accumulate(PairSums& sums, const SpotRows& spots, cons
                     double* product = running(t);
                     const IndexRange theirs = spots.active(t, row);
                     for (int other = theirs.first; other < theirs.last; ++other)
-                        keepProduct(sums, s, t, bin, other,
-                                    t == s ? selfProduct(product, a, other % slots, slots)
-                                           : product[a * slots + other % slots]);
+                        keepProduct(sums, s, t, bin, other, product[a * slots + other % slots]);
                     for (int l = 0; l < slots; ++l) product[a * slots + l] = 0.0;
                     if (t == s)
                         for (int l = 0; l < slots; ++l) product[l * slots + a] = 0.0;
@@ -548,17 +534,18 @@ bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange
             width_ = std::max(width_, right - left + stampX_);
         }
     }
+    width_ += slots_ == fewSlots ? 0 : width_ % 2; // so that rows of 12 slots begin at a multiple of 8
     return width_ <= stampX_ + mostSlant;
 }
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail) {
     startEvaluation();
-    for (int group = firstGroup(); group < corners_.bins.last; group += slots_) evaluate(psf, grid, withTail, group);
+    for (int group = firstGroup(); group < corners_.bins.last; group += groupBins) evaluate(psf, grid, withTail, group);
 }
 
 void SpotRows::startEvaluation() {
     values_.require(valueCount());
-    touched_.assign(static_cast<std::size_t>(corners_.spectra.count()) * manySlots, rows_.first);
+    touched_.assign(static_cast<std::size_t>(corners_.spectra.count()), rows_.first);
 }
 
 void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group) {
@@ -566,7 +553,7 @@ void SpotRows::evaluate(const PsfView& psf, const WavelengthGrid& grid, bool wit
 }
 
 int SpotRows::rowsReady(int group) const {
-    const int next = group + slots_;
+    const int next = group + groupBins;
     if (next >= corners_.bins.last) return rows_.last;
     int ready = rows_.last;
     for (int s = corners_.spectra.first; s < corners_.spectra.last; ++s) ready = std::min(ready, cornerY(s, next));

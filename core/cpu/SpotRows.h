@@ -19,9 +19,11 @@ namespace patchlight {
 class SpotRows {
 public:
     static constexpr int fewSlots = 8;
-    static constexpr int manySlots = 16;
-    /// Most bins on a row that rows of `slots` slots are used for: beyond 12 the solvers' bands are too narrow.
-    [[nodiscard]] static constexpr int mostBins(int slotCount) { return slotCount == fewSlots ? fewSlots : 12; }
+    static constexpr int manySlots = 12;
+    /// Bins that are evaluated at a time.
+    static constexpr int groupBins = 8;
+    /// Most bins on a row that rows of so many slots are used for: beyond 12 the solvers' bands are too narrow.
+    [[nodiscard]] static constexpr int mostBins(int slotCount) { return slotCount; }
     /// What suits spots of which at most `bins` are on a row (mostBinsOnRow()). The results' roundings depend on it, so it is chosen for a
     /// bundle, not for a batch.
     [[nodiscard]] static constexpr int slotsFor(int bins) { return bins <= fewSlots ? fewSlots : manySlots; }
@@ -40,7 +42,7 @@ public:
     [[nodiscard]] std::size_t valueCount() const {
         return static_cast<std::size_t>(corners_.spectra.count()) * static_cast<std::size_t>(rows_.count()) *
                    rowStride() +
-               static_cast<std::size_t>(slots_);
+               static_cast<std::size_t>(8 * slots_); // kernels read on over a row's end
     }
     /// Takes over another's memory for row(), and gives up its own; the values of both are lost.
     void takeMemory(SpotRows& other) {
@@ -51,10 +53,10 @@ public:
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail);
 
     // The same a few bins at a time, so that what is made can be used while it is in the cache: startEvaluation(), then evaluate() for
-    // group = firstGroup(), firstGroup() + slotCount(), ... < bins().last.
+    // group = firstGroup(), firstGroup() + groupBins, ... < bins().last.
     void startEvaluation();
-    [[nodiscard]] int firstGroup() const { return corners_.bins.first / slots_ * slots_; }
-    /// Evaluates the spots of bins [group, group + slotCount()) of all spectra.
+    [[nodiscard]] int firstGroup() const { return corners_.bins.first / groupBins * groupBins; }
+    /// Evaluates the spots of bins [group, group + groupBins) of all spectra.
     void evaluate(const PsfView& psf, const WavelengthGrid& grid, bool withTail, int group);
     /// CCD rows before this one are complete once `group` has been evaluated.
     [[nodiscard]] int rowsReady(int group) const;
@@ -91,13 +93,13 @@ public:
         return x < nx && y < ny && x + stampX_ > 0 && y + stampY_ > 0;
     }
     /// sum over columns of weight[c] A_s[c][a] A_t[c][b] on a row, for the columns that spectra s and t both have: product
-    /// [slotCount()][slotCount()]; for s = t only what selfProduct() reads is made.
+    /// [slotCount()][slotCount()].
     /// @param weight [width], columns of spectrum s
     void rowProducts(const double* weight, int s, int t, int ccdRow, double* product) const;
-    /// model[c] += sum over slots of A[c][slot] flux[slot]. @param flux [slotCount()], aligned; model [width]
+    /// model[c] += sum over slots of A[c][slot] flux[slot]. @param flux [slotCount()]; model [width]
     void addModelRow(int spectrum, int ccdRow, const double* flux, double* model) const;
     /// sum[slot] += A^T chi2, sum[slotCount() + slot] += A^T counted. @param chi2, counted [width];
-    /// sum [2][slotCount()], aligned
+    /// sum [2][slotCount()]
     void addChi2Row(int spectrum, int ccdRow, const double* chi2, const double* counted, double* sum) const;
 
     // For the kernels that fill this object.
@@ -105,8 +107,8 @@ public:
         return static_cast<std::size_t>(spectrum - corners_.spectra.first) * static_cast<std::size_t>(rows_.count()) +
                static_cast<std::size_t>(ccdRow - rows_.first);
     }
-    [[nodiscard]] int& touched(int spectrum, int part) {
-        return touched_[static_cast<std::size_t>((spectrum - corners_.spectra.first) * manySlots + part)];
+    [[nodiscard]] int& touched(int spectrum) {
+        return touched_[static_cast<std::size_t>(spectrum - corners_.spectra.first)];
     }
     [[nodiscard]] std::size_t rowStride() const {
         return static_cast<std::size_t>(width_) * static_cast<std::size_t>(slots_);
@@ -131,14 +133,9 @@ private:
     std::vector<double> sums_;       ///< [spectra][bins]
     std::vector<int> origin_;        ///< [spectra][rows]
     std::vector<IndexRange> active_; ///< [spectra][rows]
-    std::vector<int> touched_;       ///< [spectra][manySlots]
+    std::vector<int> touched_;       ///< [spectra]
     AlignedBuffer values_;           ///< [spectra][rows][width][slots]
 };
-
-/// Element (a, b) of a spectrum's products with itself, [slots][slots], of which blocks of eight slots below the diagonal are not made.
-[[nodiscard]] inline double selfProduct(const double* product, int a, int b, int slotCount) {
-    return a / SpotRows::fewSlots > b / SpotRows::fewSlots ? product[b * slotCount + a] : product[a * slotCount + b];
-}
 
 /// Sums over pixels that patches share: overlaps of spots with themselves and their neighbours, and the right-hand sides, each over the
 /// whole CCD (patches subtract what lies outside their window).
