@@ -107,7 +107,12 @@ int run(int argc, char** argv) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const int code = run(argc, argv);
+    int code = 1;
+    try {
+        code = run(argc, argv);
+    } catch (...) { // what run() does not know, or while it tells of another
+        std::fputs("patchlight: unknown error\n", stderr);
+    }
     if (patchlight::commands::addressSpaceIsLimited()) { // see there: leave without waiting for OpenBLAS's threads
         std::fflush(nullptr);
         std::_Exit(code);

@@ -85,22 +85,22 @@ public:
                 const double m = quality_.model[p];
                 if (m == 0) continue;
                 const double r = image.pixels[p] - m;
-                if (a > 0.1 * largest) differs_ = std::max(differs_, std::abs(r));
+                if (a > 0.1 * largest) differs = std::max(differs, std::abs(r));
                 const double modelError = quality_.psferr * m;
                 const double pull = r / std::sqrt(1.0 / w + modelError * modelError);
                 constexpr double outlier = 5.0;
                 if (a > 0.02 * largest && pull > outlier) {
                     ++out_.outliers;
-                    if (pull > worst_) {
-                        worst_ = pull;
-                        worstX_ = x;
-                        worstY_ = y;
+                    if (pull > worst) {
+                        worst = pull;
+                        worstX = x;
+                        worstY = y;
                     }
                 } else {
                     weight += a * a * w;
                     change += a * w * r;
                 }
-                if (image.pixels[p] >= 0.98 * quality_.ceiling && a > 0.02) ++atCeiling_;
+                if (image.pixels[p] >= 0.98 * quality_.ceiling && a > 0.02) ++atCeiling;
             }
         constexpr int around = 12; // rows
         for (int y = std::max(0, cornerY - around); y < std::min(image.ny, cornerY + psf.stampY() + around); ++y)
@@ -109,10 +109,10 @@ public:
                     static_cast<std::size_t>(y) * static_cast<std::size_t>(image.nx) + static_cast<std::size_t>(x);
                 if (!image.mask.empty() && (static_cast<std::uint32_t>(image.mask[p]) &
                                             static_cast<std::uint32_t>(CcdMaskBit::Saturated)) != 0)
-                    ++saturated_;
-                if (y < cornerY || y >= cornerY + psf.stampY() || quality_.model[p] <= brightest_) continue;
-                brightest_ = quality_.model[p];
-                brightestX_ = x;
+                    ++saturated;
+                if (y < cornerY || y >= cornerY + psf.stampY() || quality_.model[p] <= brightest) continue;
+                brightest = quality_.model[p];
+                brightestX = x;
             }
         const double ivar = frame.ivar(static_cast<std::size_t>(out_.row), static_cast<std::size_t>(out_.bin));
         const double step = binWidths(wave)[static_cast<std::size_t>(out_.bin)];
@@ -122,14 +122,14 @@ public:
                          [](const MaskedLight& a, const MaskedLight& b) { return a.share > b.share; });
     }
 
-    double worst_ = 0;
-    int worstX_ = 0;
-    int worstY_ = 0;
-    int atCeiling_ = 0;
-    int saturated_ = 0;    ///< pixels masked SATURATED within 12 rows
-    double brightest_ = 0; ///< of the model in and around the spot, electrons
-    int brightestX_ = -1;  ///< its column
-    double differs_ = 0;   ///< largest difference of data and model in the spot, electrons
+    double worst = 0;
+    int worstX = 0;
+    int worstY = 0;
+    int atCeiling = 0;
+    int saturated = 0;    ///< pixels masked SATURATED within 12 rows
+    double brightest = 0; ///< of the model in and around the spot, electrons
+    int brightestX = -1;  ///< its column
+    double differs = 0;   ///< largest difference of data and model in the spot, electrons
 
 private:
     const QualityInput& input_;
@@ -357,15 +357,15 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
                 column->x, column->y0, column->y1 - 1, column->medianPull));
     if (isKind(BadBinKind::Saturated))
         add(BadBinKind::Saturated, severity,
-            look.saturated_ > 0
+            look.saturated > 0
                 ? fmt::format(
                       "{} pixel{} near its spot {} masked SATURATED: how bright the line is there nobody knows, and "
                       "what is beside it misfits",
-                      look.saturated_, look.saturated_ == 1 ? "" : "s", look.saturated_ == 1 ? "is" : "are")
-            : look.atCeiling_ > 0
+                      look.saturated, look.saturated == 1 ? "" : "s", look.saturated == 1 ? "is" : "are")
+            : look.atCeiling > 0
                 ? fmt::format("{} pixel{} of its spot {} at the image's ceiling of {:.0f} electrons, below the model: "
                               "saturated, and MASK does not know",
-                              look.atCeiling_, look.atCeiling_ == 1 ? "" : "s", look.atCeiling_ == 1 ? "is" : "are",
+                              look.atCeiling, look.atCeiling == 1 ? "" : "s", look.atCeiling == 1 ? "is" : "are",
                               quality.ceiling)
                 : std::string("beside a saturated line that MASK does not know"));
     const double peak = quality.peakPull.empty() ? 0 : static_cast<double>(quality.peakPull(s, j));
@@ -377,8 +377,8 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
                 : fmt::format("{} pixel{} of its spot {} far above the model (x = {}, y = {} by {:+.0f} sigma) and not "
                               "masked: a "
                               "cosmic ray or a hot pixel; without {} its flux would change by about {:+.1f} sigma",
-                              d.outliers, d.outliers == 1 ? "" : "s", d.outliers == 1 ? "is" : "are", look.worstX_,
-                              look.worstY_, look.worst_, d.outliers == 1 ? "it" : "them", d.outlierInfluence));
+                              d.outliers, d.outliers == 1 ? "" : "s", d.outliers == 1 ? "is" : "are", look.worstX,
+                              look.worstY, look.worst, d.outliers == 1 ? "it" : "them", d.outlierInfluence));
     if (quality.pixels) {
         const Measured offset = offsetAt(quality, s, d.place);
         if (offset.significance() > limits.significance && std::abs(offset.value) > limits.traceOffset)
@@ -420,8 +420,8 @@ BinDiagnosis diagnoseBin(const QualityInput& input, const FrameQuality& quality,
             fmt::format(
                 "chi2pix is {:.3g}, {:.1f} times the medians, but a line {} reaches {:.0f} electrons a pixel: data "
                 "and model differ by {} of that at most, as the PSF's error or the bins' width has it",
-                d.chi2pix, d.chi2Ratio, look.brightestX_ < 0 ? "here" : whoseLine(input, quality, d, look.brightestX_),
-                look.brightest_, percent(look.differs_ / std::max(1.0, look.brightest_))));
+                d.chi2pix, d.chi2Ratio, look.brightestX < 0 ? "here" : whoseLine(input, quality, d, look.brightestX),
+                look.brightest, percent(look.differs / std::max(1.0, look.brightest))));
     if (isKind(BadBinKind::PoorFit) || (d.causes.empty() && d.chi2Ratio > limits.bad2dFactor))
         add(BadBinKind::PoorFit, d.chi2Ratio / limits.bad2dFactor,
             std::isnan(d.chi2Ratio)

@@ -130,7 +130,7 @@ private:
 
     void finishEvent() {
         if (phase_ == 'M') {
-            if (name_ == "process_name") processes_[process_] = argumentName_;
+            if (name_ == "process_name") processes[process_] = argumentName_;
             if (name_ == "thread_name")
                 trace_.lanes[static_cast<std::size_t>(trace_.laneIndex(process_, thread_))].name = argumentName_;
             return;
@@ -164,7 +164,7 @@ private:
     }
 
 public:
-    std::map<std::int64_t, std::string> processes_;
+    std::map<std::int64_t, std::string> processes;
 
 private:
     struct Begun {
@@ -326,9 +326,9 @@ Trace parseChromeTrace(std::string_view json, const std::string& source) {
         trace.notes.push_back(
             fmt::format("{} begin or end events without the other left out", reader.unmatched + reader.open()));
     for (TraceLane& lane : trace.lanes) {
-        const auto process = reader.processes_.find(lane.process);
+        const auto process = reader.processes.find(lane.process);
         lane.processName =
-            process != reader.processes_.end() ? process->second : fmt::format("process {}", lane.process);
+            process != reader.processes.end() ? process->second : fmt::format("process {}", lane.process);
         if (lane.name.empty()) lane.name = fmt::format("thread {}", lane.thread);
     }
     trace.finish();

@@ -22,7 +22,7 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 } // namespace
 
 void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output, const ErrorBounds& bounds,
-                   int slots, PatchSolver& exact, SpotTile& tile) {
+                   int slotCount, PatchSolver& exact, SpotTile& tile) {
     const Plan& plan = *input.plan;
     bounds_ = bounds;
     const Subbundle& first = plan.subbundles[size(batch.subbundles.first)];
@@ -31,12 +31,12 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
     const IndexRange bins{plan.patch(batch.subbundles.first, batch.steps.first).bins.first,
                           plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last};
     const RangeTags tags{first.bundle, batch.steps.first, batch.subbundles.count() * batch.steps.count()};
-    const bool fits = spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny, slots);
+    const bool fits = spots_.locate(input.psf, plan.grid, spectra, bins, input.ccd.ny, slotCount);
     if (!fits && batch.subbundles.count() * batch.steps.count() > 1) {
         // Each patch for itself, so that which path it takes does not depend on the batch it is in.
         for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
             for (int step = batch.steps.first; step < batch.steps.last; ++step)
-                run(input, {{sub, sub + 1}, {step, step + 1}}, output, bounds, slots, exact, tile);
+                run(input, {{sub, sub + 1}, {step, step + 1}}, output, bounds, slotCount, exact, tile);
         return;
     }
     if (!fits) {
@@ -89,7 +89,7 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
         }
     for (auto& [shape, patches] : waiting) {
         // Where more than 8 bins share a row, bins are narrow beside spots and condition numbers in the thousands: hardly a patch would do with bands alone.
-        if (slots == SpotRows::fewSlots) {
+        if (slotCount == SpotRows::fewSlots) {
             climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output); });
             for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
         }

@@ -21,12 +21,12 @@ namespace patchlight::HWY_NAMESPACE {
 /// Columns a side of the tiles of a Gram matrix.
 inline constexpr int seamTile = 4;
 
-/// Segments whose blocks are factorised with `seamBand` off-diagonals. S_s has `wide` of them, rows (i, i + d) at [i (wide + 1) + d][lanes]: those beyond
-/// seamBand are small, and corrected for (refine()).
-template <int seamBand> struct Seam : LaneBands<seamBand> {
-    using Bands = LaneBands<seamBand>;
+/// Segments whose blocks are factorised with `SeamBand` off-diagonals. S_s has `wide` of them, rows (i, i + d) at [i (wide + 1) + d][lanes]: those beyond
+/// SeamBand are small, and corrected for (refine()).
+template <int SeamBand> struct Seam : LaneBands<SeamBand> {
+    using Bands = LaneBands<SeamBand>;
     using Bands::lanes, Bands::load, Bands::store;
-    static constexpr std::size_t seamWidth = seamBand + 1;
+    static constexpr std::size_t seamWidth = SeamBand + 1;
 
     /// F = U^T U for the narrow part of F. A bin whose pivot is not above 1e-14 of `own`, its diagonal element before any elimination, is taken out.
     /// Cost: n band^2/2.
@@ -61,17 +61,17 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         const std::size_t outWidth = static_cast<std::size_t>(wide + 1);
         const int blocks = ringBlocks(wide);
         const int tilesBack = wide / seamTile;
-        const std::size_t blockSize = static_cast<std::size_t>(rows + seamBand) * blockColumns * step;
+        const std::size_t blockSize = static_cast<std::size_t>(rows + SeamBand) * blockColumns * step;
         const auto firstRow = [&](int j0) { return std::max(0, j0 - reach); };
         const auto endRow = [&](int j0) { return std::min(n, j0 + blockColumns + tail); };
         for (int j0 = 0; j0 < n; j0 += blockColumns) {
             const int block = j0 / blockColumns;
             const int k0 = firstRow(j0);
             const int k1 = endRow(j0);
-            // seamBand rows of zeros first, so that the substitution need not look where it begins.
+            // SeamBand rows of zeros first, so that the substitution need not look where it begins.
             double* x = ring + static_cast<std::size_t>(block % blocks) * blockSize;
-            std::memset(x, 0, static_cast<std::size_t>(seamBand) * blockColumns * step * sizeof(double));
-            x += static_cast<std::size_t>(seamBand) * blockColumns * step;
+            std::memset(x, 0, static_cast<std::size_t>(SeamBand) * blockColumns * step * sizeof(double));
+            x += static_cast<std::size_t>(SeamBand) * blockColumns * step;
             for (int k = k0; k < k1; ++k) {
                 Vec t[blockColumns];
                 PATCHLIGHT_UNROLL
@@ -80,11 +80,11 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
                     t[c] = j < n && j - k <= reach && k - j <= reach ? load(e(k, j)) : hn::Zero(d);
                 }
                 const double* u =
-                    factor + static_cast<std::ptrdiff_t>(k - seamBand) * static_cast<std::ptrdiff_t>(seamWidth * step);
-                const double* before = x + static_cast<std::ptrdiff_t>(k - k0 - seamBand) *
+                    factor + static_cast<std::ptrdiff_t>(k - SeamBand) * static_cast<std::ptrdiff_t>(seamWidth * step);
+                const double* before = x + static_cast<std::ptrdiff_t>(k - k0 - SeamBand) *
                                                static_cast<std::ptrdiff_t>(blockColumns * step);
                 PATCHLIGHT_UNROLL
-                for (int m = seamBand; m >= 1; --m) {
+                for (int m = SeamBand; m >= 1; --m) {
                     const Vec v = load(u + static_cast<std::size_t>(m) * step);
                     PATCHLIGHT_UNROLL
                     for (int c = 0; c < blockColumns; ++c)
@@ -114,7 +114,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
                 for (int i = std::max(0, j - tilesBack * seamTile); i <= j; i += seamTile) {
                     const int i0 = i / blockColumns * blockColumns;
                     const double* xi = ring + static_cast<std::size_t>(i0 / blockColumns % blocks) * blockSize +
-                                       static_cast<std::size_t>(seamBand) * blockColumns * step;
+                                       static_cast<std::size_t>(SeamBand) * blockColumns * step;
                     const int last = std::min(endRow(i0), k1);
                     Vec t[seamTile][seamTile];
                     for (auto& r : t)
@@ -176,22 +176,22 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         }
     }
 
-    static std::size_t factorSize(int n) { return static_cast<std::size_t>(n + seamBand) * seamWidth * lanes(); }
+    static std::size_t factorSize(int n) { return static_cast<std::size_t>(n + SeamBand) * seamWidth * lanes(); }
     static const double* ownOf(const SeamlessSolver::View& v, int s) {
         return v.own + static_cast<std::size_t>(s * v.nwave) * v.ownWidth * lanes();
     }
     /// Factor of F_s, after its rows of zeros.
     static double* factorOf(const SeamlessSolver::View& v, int s) {
         return v.factor + static_cast<std::size_t>(s) * factorSize(v.nwave) +
-               static_cast<std::size_t>(seamBand) * seamWidth * lanes();
+               static_cast<std::size_t>(SeamBand) * seamWidth * lanes();
     }
 
     /// Blocks of columns that are kept for Gram matrices.
     static int ringBlocks(int wide) { return (wide + seamTile) / blockColumns + 2; }
     static std::size_t workSize(int n, int reach, int wide, int tail) {
-        const std::size_t order = static_cast<std::size_t>(n) + 2 * seamBand;
+        const std::size_t order = static_cast<std::size_t>(n) + 2 * SeamBand;
         const std::size_t ring = static_cast<std::size_t>(ringBlocks(wide)) *
-                                 static_cast<std::size_t>(2 * reach + blockColumns + tail + seamBand) * blockColumns;
+                                 static_cast<std::size_t>(2 * reach + blockColumns + tail + SeamBand) * blockColumns;
         const std::size_t elimination = order * (seamWidth + 2 * static_cast<std::size_t>(wide + 1)) + ring;
         const std::size_t root =
             order * 2 * seamWidth + static_cast<std::size_t>(Bands::inverseRows) * seamWidth + 6 * order;
@@ -206,7 +206,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         const std::size_t wideWidth = static_cast<std::size_t>(v.wide + 1);
         const std::size_t wideSize = order * wideWidth * step;
         const std::size_t narrowSize = order * seamWidth * step;
-        const std::size_t zeros = static_cast<std::size_t>(seamBand) * seamWidth * step;
+        const std::size_t zeros = static_cast<std::size_t>(SeamBand) * seamWidth * step;
         const std::size_t nextWidth = static_cast<std::size_t>(2 * v.reach + 1);
         double* rightFactor = v.work;
         std::memset(rightFactor, 0, zeros * sizeof(double));
@@ -274,7 +274,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         const std::size_t step = lanes();
         for (int i = 0; i < n; ++i) {
             Vec sum = load(x + static_cast<std::size_t>(i) * step);
-            const int back = std::min(seamBand, i);
+            const int back = std::min(SeamBand, i);
             const double* u =
                 factor + (static_cast<std::size_t>(i - back) * seamWidth + static_cast<std::size_t>(back)) * step;
             for (int m = back; m >= 1; --m, u += (seamWidth - 1) * step)
@@ -285,7 +285,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         for (int i = n - 1; i >= 0; --i) {
             Vec sum = load(x + static_cast<std::size_t>(i) * step);
             const double* u = factor + static_cast<std::size_t>(i) * seamWidth * step;
-            for (int m = std::min(seamBand, n - 1 - i); m >= 1; --m)
+            for (int m = std::min(SeamBand, n - 1 - i); m >= 1; --m)
                 sum = hn::NegMulAdd(load(u + static_cast<std::size_t>(m) * step),
                                     load(x + static_cast<std::size_t>(i + m) * step), sum);
             store(hn::Mul(sum, load(u)), x + static_cast<std::size_t>(i) * step);
@@ -340,7 +340,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
 
     /// What the diagonals beyond the narrow band add to solutions u of (B + p) u = b, B the narrow part of S = B + C:
     /// (S + p)^-1 b = u - z + ..., z = (B + p)^-1 C u. Adds `factor` z, for b = 1 and b = x, to q1 and qx; what is left enters squared.
-    /// @param u1, ux  solutions; unit, inverse  factors of B + p; z1, zx  work, with seamBand zeros before and behind
+    /// @param u1, ux  solutions; unit, inverse  factors of B + p; z1, zx  work, with SeamBand zeros before and behind
     /// Cost: n (4 (wide - band) + 4 band).
     static HWY_INLINE void refine(const double* schur, int wide, int n, const double* unit, const double* inverse,
                                   Vec factor, const double* u1, const double* ux, double* z1, double* zx, double* q1,
@@ -352,7 +352,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
             Vec other = hn::Zero(Tag());
             const double* row = schur + i * rowLength;
             const std::ptrdiff_t behind = std::min<std::ptrdiff_t>(wide, n - 1 - i);
-            for (std::ptrdiff_t k = seamBand + 1; k <= behind; ++k) {
+            for (std::ptrdiff_t k = SeamBand + 1; k <= behind; ++k) {
                 const Vec c = load(row + k * step);
                 one = hn::MulAdd(c, load(u1 + (i + k) * step), one);
                 other = hn::MulAdd(c, load(ux + (i + k) * step), other);
@@ -360,7 +360,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
             Vec oneBefore = hn::Zero(Tag());
             Vec otherBefore = hn::Zero(Tag());
             const std::ptrdiff_t ahead = std::min<std::ptrdiff_t>(wide, i);
-            for (std::ptrdiff_t k = seamBand + 1; k <= ahead; ++k) {
+            for (std::ptrdiff_t k = SeamBand + 1; k <= ahead; ++k) {
                 const Vec c = load(row - k * (rowLength - step));
                 oneBefore = hn::MulAdd(c, load(u1 + (i - k) * step), oneBefore);
                 otherBefore = hn::MulAdd(c, load(ux + (i - k) * step), otherBefore);
@@ -377,20 +377,20 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         const std::size_t step = lanes();
         Vec smallest = hn::Set(d, 1e300);
         for (int i = 0; i < n; ++i) {
-            Vec t[seamBand + 1];
+            Vec t[SeamBand + 1];
             const double* row = s + static_cast<std::size_t>(i) * seamWidth * step;
             PATCHLIGHT_UNROLL
-            for (int k = 0; k <= seamBand; ++k) t[k] = load(row + static_cast<std::size_t>(k) * step);
+            for (int k = 0; k <= SeamBand; ++k) t[k] = load(row + static_cast<std::size_t>(k) * step);
             t[0] = hn::Sub(t[0], shift);
             PATCHLIGHT_UNROLL
-            for (int m = seamBand; m >= 1; --m) {
+            for (int m = SeamBand; m >= 1; --m) {
                 const double* u =
                     unit + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(seamWidth * step);
                 const Vec v =
                     hn::Mul(load(u + static_cast<std::size_t>(m) * step),
                             load(pivot + static_cast<std::ptrdiff_t>(i - m) * static_cast<std::ptrdiff_t>(step)));
                 PATCHLIGHT_UNROLL
-                for (int k = 0; k <= seamBand - m; ++k)
+                for (int k = 0; k <= SeamBand - m; ++k)
                     t[k] = hn::NegMulAdd(v, load(u + static_cast<std::size_t>(m + k) * step), t[k]);
             }
             const auto good = hn::Gt(t[0], hn::Zero(d)); // false for NaN
@@ -399,7 +399,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
             smallest = hn::Min(smallest, kept);
             double* u = unit + static_cast<std::size_t>(i) * seamWidth * step;
             PATCHLIGHT_UNROLL
-            for (int k = 1; k <= seamBand; ++k)
+            for (int k = 1; k <= SeamBand; ++k)
                 store(hn::IfThenElseZero(good, hn::Mul(t[k], inverse)), u + static_cast<std::size_t>(k) * step);
             store(kept, pivot + static_cast<std::size_t>(i) * step);
         }
@@ -416,7 +416,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         const double* schur = v.schur + static_cast<std::size_t>(s) * order * wideWidth * step;
         const double* x = v.x + static_cast<std::size_t>(s) * order * step;
         // Everything with zeros before the first row, and vectors with zeros behind the last one, so that edges need no special case.
-        const std::size_t zeros = static_cast<std::size_t>(seamBand) * step;
+        const std::size_t zeros = static_cast<std::size_t>(SeamBand) * step;
         double* next = v.work;
         const auto vector = [&] {
             double* begin = next + zeros;
@@ -443,7 +443,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
         std::memset(v.outer, 0, order * step * sizeof(double));
         for (int i = 0; i < n; ++i) {
             Vec sum = hn::Zero(d);
-            for (int k = -std::min(seamBand, i); k <= std::min(seamBand, n - 1 - i); ++k) {
+            for (int k = -std::min(SeamBand, i); k <= std::min(SeamBand, n - 1 - i); ++k) {
                 const int row = k < 0 ? i + k : i;
                 sum = hn::Add(sum, hn::Abs(load(matrix + (static_cast<std::size_t>(row) * seamWidth +
                                                           static_cast<std::size_t>(k < 0 ? -k : k)) *
@@ -452,7 +452,7 @@ template <int seamBand> struct Seam : LaneBands<seamBand> {
             store(sum, v.norm + static_cast<std::size_t>(i) * step);
             largest = hn::Max(largest, sum);
             // An element counts for the bin in the middle between its row and its column.
-            for (int k = seamBand + 1; k <= std::min(v.wide, n - 1 - i); ++k) {
+            for (int k = SeamBand + 1; k <= std::min(v.wide, n - 1 - i); ++k) {
                 double* at = v.outer + static_cast<std::size_t>(i + k / 2) * step;
                 const Vec element =
                     load(schur + (static_cast<std::size_t>(i) * wideWidth + static_cast<std::size_t>(k)) * step);

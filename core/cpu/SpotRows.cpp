@@ -475,8 +475,8 @@ void pixelQuality(const float* pixels, const float* weights, const double* model
 }
 
 bool SpotRows::locate(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, IndexRange bins,
-                      IndexRange ccdRows, int slots) {
-    slots_ = slots;
+                      IndexRange ccdRows, int slotCount) {
+    slots_ = slotCount;
     corners_.spectra = spectra;
     corners_.bins = bins;
     stampX_ = psf.stampX();

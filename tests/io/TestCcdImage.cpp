@@ -206,7 +206,7 @@ void TestCcdImage::reusesMemory() {
     const float* pixels = image.pixels.data();
     const float* ivar = image.ivar.data();
     const WeightedPixels moved = weightedPixels(std::move(image));
-    QCOMPARE(image.mask.capacity(), std::size_t{0}); // given back
+    QCOMPARE(image.mask.capacity(), std::size_t{0}); // given back NOLINT(bugprone-use-after-move)
     QCOMPARE(moved.view().pixels, pixels);
     QCOMPARE(moved.view().weights, ivar);
     QVERIFY(sameBits(moved.pixels, copied.pixels));

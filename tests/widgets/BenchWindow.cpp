@@ -76,9 +76,7 @@ bool waitUntil(const std::function<bool()>& done, int milliseconds) {
     return done();
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
     if (argc != 3) {
         std::fprintf(stderr, "usage: bench_window IMAGE PSF\n");
         return 2;
@@ -359,4 +357,15 @@ int main(int argc, char** argv) {
     }
     std::printf("%s\n", result.dump(2).c_str());
     return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "bench_window: %s\n", error.what());
+        return 1;
+    }
 }

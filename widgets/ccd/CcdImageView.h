@@ -80,7 +80,7 @@ public:
     /// Zooms by a factor about a point of the widget.
     void zoomBy(double factor, const QPointF& about);
     void zoomBy(double factor) { zoomBy(factor, QRectF(rect()).center()); }
-    void centerOn(double x, double y, double minimumZoom = 0);
+    void centerOn(double x, double y, double atLeast = 0);
     void back();
     void forward();
     [[nodiscard]] bool canGoBack() const { return !past_.empty(); }

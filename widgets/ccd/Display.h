@@ -39,8 +39,8 @@ struct DisplaySettings {
 [[nodiscard]] std::vector<float> sampleValues(const float* data, int nx, int ny, int count = 60000);
 /// IRAF's zscale of sorted values: a line through the ranks with outliers rejected, its slope divided by `contrast`.
 [[nodiscard]] ValueRange zscale(std::span<const float> sorted, double contrast = 0.25);
-/// The range of `cuts` (not Manual, not Fixed) for sorted values; the two ends always differ.
-[[nodiscard]] ValueRange findRange(std::span<const float> sorted, Cuts cuts);
+/// The range of `cuts` (not Manual, not Fixed) for all sorted values; the two ends always differ.
+[[nodiscard]] ValueRange findRange(std::span<const float> all, Cuts cuts);
 /// Exact smallest and largest finite value.
 [[nodiscard]] ValueRange minMax(const float* data, std::size_t count);
 

@@ -46,7 +46,7 @@ public:
     [[nodiscard]] std::uint32_t maskBits(int x, int y) const;
 
 private:
-    [[nodiscard]] float derived(Layer layer, std::size_t pixel) const;
+    [[nodiscard]] float derived(Layer layer, std::size_t i) const;
 
     const Document& document_;
     std::array<Pyramid<float>, layerCount> pyramids_;

@@ -75,11 +75,11 @@ public:
     /// results to the window's thread itself; it may use whatever lives as long as this controller. @returns its number
     int runInBackground(const QString& title, std::function<QString(const std::stop_token&)> work);
 
-    void cancel(int job);
+    void cancel(int number);
     void cancelAll();
     /// Jobs that wait or run.
     [[nodiscard]] int activeJobs() const;
-    [[nodiscard]] bool isRunning(int job) const;
+    [[nodiscard]] bool isRunning(int number) const;
     /// The background run that is going on; 0: none.
     [[nodiscard]] int backgroundJob() const { return backgroundJob_; }
 
@@ -105,15 +105,15 @@ private:
     struct Piece;
 
     int addJob(const QString& title, const QString& command = {});
-    void begin(int job);
-    void end(int job, JobState state, const QString& text = {});
+    void begin(int number);
+    void end(int number, JobState state, const QString& text = {});
     void installOpened(int job, Opened& opened, bool asSecondFrame);
     void takeWavelengths(const OpenFrame& open);
     void startPatch();
     void runPatch(int job, const Patch& patch);
     int post(const QString& title, WorkerThread& thread, std::function<QString(const std::stop_token&)> work,
              const QString& command = {});
-    void takePieces(int job);
+    void takePieces(int number);
     Backend& patchBackend(const std::string& name);
     void warmUp();
     void paintFrameModel();

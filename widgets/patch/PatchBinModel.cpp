@@ -184,7 +184,7 @@ QVariant PatchBinModel::data(const QModelIndex& index, int role) const {
     }
     case sortRole:
         return value(row, index.column());
-    case PaddingRole:
+    case paddingRole:
         return isPadding(row);
     case Qt::TextAlignmentRole:
         return static_cast<int>((index.column() == Status ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);

@@ -30,7 +30,7 @@ public:
     /// Numbers (qreal) for sorting; NaN where a cell has none.
     static constexpr int sortRole = Qt::UserRole;
     /// bool: the bin is padding.
-    static constexpr int PaddingRole = Qt::UserRole + 1;
+    static constexpr int paddingRole = Qt::UserRole + 1;
 
     explicit PatchBinModel(QObject* parent = nullptr);
 

@@ -54,7 +54,7 @@ public:
 protected:
     bool filterAcceptsRow(int row, const QModelIndex& parent) const override {
         const QAbstractItemModel* model = sourceModel();
-        if (!padding_ && model->index(row, 0, parent).data(PatchBinModel::PaddingRole).toBool()) return false;
+        if (!padding_ && model->index(row, 0, parent).data(PatchBinModel::paddingRole).toBool()) return false;
         return !onlyAtPixel_ ||
                std::isfinite(
                    model->index(row, PatchBinModel::AtPixel, parent).data(PatchBinModel::sortRole).toDouble());
@@ -197,10 +197,11 @@ PatchInspector::PatchInspector(QWidget* parent)
         emit cursorMoved(x, y);
     });
     connect(images_, &PatchImages::hoverLeft, this, [this] {
-        if (images_->selectedPixel())
+        if (images_->selectedPixel()) {
             strip_->setText(describePixel(images_->selectedPixel()->x(), images_->selectedPixel()->y()));
-        else if (selectedBin() >= 0)
+        } else if (selectedBin() >= 0) {
             strip_->setText(describeBin(selectedBin()));
+        }
         emit cursorLeft();
     });
     connect(images_, &PatchImages::pixelClicked, this, &PatchInspector::pixelChosen);

@@ -16,7 +16,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// Smallest and largest pixel of each column of a plot.
 class Columns {
 public:
-    Columns(const AxisMap& x) : first_(static_cast<int>(std::floor(std::min(x.from, x.to)))) {
+    explicit Columns(const AxisMap& x) : first_(static_cast<int>(std::floor(std::min(x.from, x.to)))) {
         const int last = static_cast<int>(std::ceil(std::max(x.from, x.to)));
         const auto count = static_cast<qsizetype>(last - first_ + 1);
         low_.resize(count);

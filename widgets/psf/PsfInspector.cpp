@@ -163,15 +163,15 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
     connect(offsetBox_, &QComboBox::currentIndexChanged, this, [this](int i) { setOffset(static_cast<Offset>(i)); });
     connect(pages_, &QTabWidget::currentChanged, this, &PsfInspector::refreshSoon);
     for (MatrixView* view : {spot_, second_, difference_}) {
-        connect(view, &MatrixView::hovered, this, [this, view](int column, int row_) {
+        connect(view, &MatrixView::hovered, this, [this, view](int column, int line) {
             const MatrixContent& content = view->content();
-            if (column < 0 || row_ < 0 || column >= static_cast<int>(content.values.columns()) ||
-                row_ >= static_cast<int>(content.values.rows()))
+            if (column < 0 || line < 0 || column >= static_cast<int>(content.values.columns()) ||
+                line >= static_cast<int>(content.values.rows()))
                 return;
             const auto value =
-                static_cast<double>(content.values(static_cast<std::size_t>(row_), static_cast<std::size_t>(column)));
+                static_cast<double>(content.values(static_cast<std::size_t>(line), static_cast<std::size_t>(column)));
             const double x = content.x0 + column;
-            const double y = content.y0 + row_;
+            const double y = content.y0 + line;
             strip_->setText(tr("%1, x %2 y %3: %4 % of the light")
                                 .arg(content.title)
                                 .arg(x, 0, 'f', 0)
@@ -196,18 +196,18 @@ PsfInspector::PsfInspector(Document& document, QWidget* parent)
         document_.setCursor(cursor);
         Q_EMIT placeChosen(cursor);
     };
-    connect(offsetMap_, &MatrixView::clicked, this, [this, choose](int column, int row_) {
-        if (offsets_) choose(row_, offsets_->wavelength[static_cast<std::size_t>(column)]);
+    connect(offsetMap_, &MatrixView::clicked, this, [this, choose](int column, int line) {
+        if (offsets_) choose(line, offsets_->wavelength[static_cast<std::size_t>(column)]);
     });
-    connect(offsetMap_, &MatrixView::hovered, this, [this](int column, int row_) {
+    connect(offsetMap_, &MatrixView::hovered, this, [this](int column, int line) {
         const MatrixContent& content = offsetMap_->content();
-        if (!offsets_ || column < 0 || row_ < 0 || column >= static_cast<int>(content.values.columns()) ||
-            row_ >= static_cast<int>(content.values.rows()))
+        if (!offsets_ || column < 0 || line < 0 || column >= static_cast<int>(content.values.columns()) ||
+            line >= static_cast<int>(content.values.rows()))
             return;
-        const auto s = static_cast<std::size_t>(row_);
+        const auto s = static_cast<std::size_t>(line);
         const auto j = static_cast<std::size_t>(column);
         strip_->setText(tr("fiber %1, %2 \u00c5: second minus first %3 px in x, %4 px in y, %5 \u00c5 in wavelength")
-                            .arg(row_)
+                            .arg(line)
                             .arg(offsets_->wavelength[j], 0, 'f', 1)
                             .arg(offsets_->dx(s, j), 0, 'f', 4)
                             .arg(offsets_->dy(s, j), 0, 'f', 4)

@@ -57,7 +57,7 @@ public:
 
 protected:
     [[nodiscard]] bool filterAcceptsRow(int row, const QModelIndex& parent) const override {
-        return kind_ == 0 || sourceModel()->index(row, 0, parent).data(FindingModel::KindRole).toInt() == kind_;
+        return kind_ == 0 || sourceModel()->index(row, 0, parent).data(FindingModel::kindRole).toInt() == kind_;
     }
 
 private:
@@ -158,9 +158,9 @@ FrameQualityPanel::FrameQualityPanel(Document& document, ExtractionController& c
     : QWidget(parent), document_(document), controller_(controller), mapBox_(new QComboBox(this)),
       cutsBox_(new QComboBox(this)), status_(new QLabel(this)), map_(new FrameMap(this)), legend_(new QLabel(this)),
       sentence_(new QLabel(this)), tabs_(new QTabWidget(this)), findings_(new FindingModel(this)),
-      findingFilter_(new KindFilter(this)), findingTable_(nullptr), kindBox_(new QComboBox(this)),
-      fibers_(new FiberModel(this)), fiberFilter_(new FiberFilter(this)), fiberWords_(new QLineEdit(this)),
-      alarmsOnly_(new QCheckBox(tr("with alarms"), this)), fiberTable_(nullptr), histogram_(new SeriesPlot(this)),
+      findingFilter_(new KindFilter(this)), kindBox_(new QComboBox(this)), fibers_(new FiberModel(this)),
+      fiberFilter_(new FiberFilter(this)), fiberWords_(new QLineEdit(this)),
+      alarmsOnly_(new QCheckBox(tr("with alarms"), this)), histogram_(new SeriesPlot(this)),
       pulls_(new SeriesPlot(this)), columns_(new SeriesPlot(this)), rows_(new SeriesPlot(this)),
       offsets_(new SeriesPlot(this)), shifts_(new SeriesPlot(this)), profile_(new SeriesPlot(this)),
       factorSlider_(new QSlider(Qt::Horizontal, this)), factorBox_(new QDoubleSpinBox(this)),
@@ -445,7 +445,7 @@ int FrameQualityPanel::measureNow() {
                 *quality = measureFrameQuality(input);
                 quality->notes.insert(quality->notes.begin(), error.what());
             }
-            const QString text = tr("%1 of %2 bins have an alarm").arg(quality->alarms()).arg(quality->kind.size());
+            QString text = tr("%1 of %2 bins have an alarm").arg(quality->alarms()).arg(quality->kind.size());
             next.quality = std::move(quality);
             QMetaObject::invokeMethod(
                 this,

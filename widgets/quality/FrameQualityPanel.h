@@ -150,13 +150,13 @@ private:
     QTabWidget* tabs_;
     FindingModel* findings_;
     QSortFilterProxyModel* findingFilter_;
-    QTableView* findingTable_;
+    QTableView* findingTable_ = nullptr;
     QComboBox* kindBox_;
     FiberModel* fibers_;
     FiberFilter* fiberFilter_;
     QLineEdit* fiberWords_;
     QCheckBox* alarmsOnly_;
-    QTableView* fiberTable_;
+    QTableView* fiberTable_ = nullptr;
     SeriesPlot* histogram_;
     SeriesPlot* pulls_;
     SeriesPlot* columns_;

@@ -164,7 +164,7 @@ int FindingModel::columnCount(const QModelIndex& parent) const { return parent.i
 QVariant FindingModel::data(const QModelIndex& index, int role) const {
     const Finding* f = index.isValid() ? finding(index.row()) : nullptr;
     if (f == nullptr) return {};
-    if (role == KindRole) return static_cast<int>(f->kind);
+    if (role == kindRole) return static_cast<int>(f->kind);
     if (role == Qt::ToolTipRole) return QString::fromStdString(f->sentence);
     if (role == Qt::TextAlignmentRole)
         return index.column() == Kind || index.column() == Sentence

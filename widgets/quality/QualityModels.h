@@ -71,7 +71,7 @@ class FindingModel : public QAbstractTableModel {
 public:
     enum Column { Kind, Severity, Bins, Fiber, Wavelength, Sentence, ColumnCount };
     static constexpr int sortRole = Qt::UserRole;
-    static constexpr int KindRole = Qt::UserRole + 1; ///< int: BadBinKind
+    static constexpr int kindRole = Qt::UserRole + 1; ///< int: BadBinKind
 
     explicit FindingModel(QObject* parent = nullptr);
     void setQuality(std::shared_ptr<const FrameQuality> quality);

@@ -277,8 +277,11 @@ private:
         const FrameQualityPanel::Map which[] = {
             FrameQualityPanel::Map::Flux, FrameQualityPanel::Map::Snr, FrameQualityPanel::Map::Chi2pix,
             q_.maskedFraction.empty() ? FrameQualityPanel::Map::Mask : FrameQualityPanel::Map::Masked};
-        for (int i = 0; i < 4; ++i)
-            map(which[i], {margin + (i % 2) * (width + 16), y + (i / 2) * (height + 12), width, height});
+        for (int i = 0; i < 4; ++i) {
+            const int column = i % 2;
+            const int row = i / 2;
+            map(which[i], {margin + column * (width + 16), y + row * (height + 12), width, height});
+        }
     }
 
     /// Image, model and residual around a place, as small pictures.

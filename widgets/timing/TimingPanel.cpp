@@ -210,9 +210,9 @@ QVariant ChangeModel::headerData(int section, Qt::Orientation orientation, int r
 TimingPanel::TimingPanel(Document& document, ExtractionController& controller, QWidget* parent)
     : QWidget(parent), document_(document), controller_(controller), timeline_(new TimelineView(this)),
       status_(new QLabel(this)), tabs_(new QTabWidget(this)), model_(new RangeModel(this)),
-      proxy_(new QSortFilterProxyModel(this)), table_(nullptr), changes_(new ChangeModel(this)),
-      changesProxy_(new QSortFilterProxyModel(this)), changesTable_(nullptr), nameBox_(new QComboBox(this)),
-      histogram_(new SeriesPlot(this)), strip_(new SeriesPlot(this)), seen_(new SeenRefresh(this, [this] {
+      proxy_(new QSortFilterProxyModel(this)), changes_(new ChangeModel(this)),
+      changesProxy_(new QSortFilterProxyModel(this)), nameBox_(new QComboBox(this)), histogram_(new SeriesPlot(this)),
+      strip_(new SeriesPlot(this)), seen_(new SeenRefresh(this, [this] {
           if (controller_.lastRanges() && (!trace_ || trace_->source == "last run")) takeLastRun();
       })) {
     const auto button = [this](const QString& text, const QString& help, auto run) {

@@ -123,10 +123,10 @@ private:
     QTabWidget* tabs_;
     RangeModel* model_;
     QSortFilterProxyModel* proxy_;
-    QTableView* table_;
+    QTableView* table_ = nullptr;
     ChangeModel* changes_;
     QSortFilterProxyModel* changesProxy_;
-    QTableView* changesTable_;
+    QTableView* changesTable_ = nullptr;
     QComboBox* nameBox_;
     SeriesPlot* histogram_;
     SeriesPlot* strip_;

@@ -49,7 +49,7 @@ public:
     [[nodiscard]] Fibers fibers() const { return fibers_; }
 
     [[nodiscard]] QJsonObject session() const;
-    void restore(const QJsonObject& session);
+    void restore(const QJsonObject& json);
 
 Q_SIGNALS:
     /// The patch beside the selected one is asked for, in subbundles and wavelength steps.

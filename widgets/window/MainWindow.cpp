@@ -790,7 +790,7 @@ QString MainWindow::chooseSavePath(const QString& title, const QString& suggesti
     QSettings settings;
     const QString folder =
         settings.value(QStringLiteral("saveFolder"), settings.value(QStringLiteral("folder"))).toString();
-    const QString path = QFileDialog::getSaveFileName(this, title, QDir(folder).filePath(suggestion), filter);
+    QString path = QFileDialog::getSaveFileName(this, title, QDir(folder).filePath(suggestion), filter);
     if (!path.isEmpty()) settings.setValue(QStringLiteral("saveFolder"), QFileInfo(path).absolutePath());
     return path;
 }
@@ -1000,7 +1000,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         return cursor;
     };
     bookmarks_.clear();
-    for (const QJsonValue& value : json[QStringLiteral("bookmarks")].toArray())
+    for (const auto value : json[QStringLiteral("bookmarks")].toArray())
         bookmarks_.append({value.toObject()[QStringLiteral("name")].toString(), place(value.toObject())});
     refreshBookmarks();
     if (json.contains(QStringLiteral("dark"))) setDark(json[QStringLiteral("dark")].toBool());
@@ -1028,7 +1028,7 @@ QString MainWindow::restoreSession(const QJsonObject& json, const QString& folde
         if (document_->image()) {
             QHash<int, bool> edits;
             const CcdImage& image = *document_->image();
-            for (const QJsonValue& value : json[QStringLiteral("mask edits")].toArray()) {
+            for (const auto value : json[QStringLiteral("mask edits")].toArray()) {
                 const QJsonArray edit = value.toArray();
                 const int x = edit.at(0).toInt(-1);
                 const int y = edit.at(1).toInt(-1);

@@ -72,7 +72,7 @@ public:
 
     [[nodiscard]] QJsonObject session(const QString& folder) const;
     /// @returns what could not be restored, in one line; empty: all
-    QString restoreSession(const QJsonObject& session, const QString& folder);
+    QString restoreSession(const QJsonObject& json, const QString& folder);
     QString saveSession(const QString& path) const;
     QString loadSession(const QString& path);
 
