@@ -127,6 +127,7 @@ bool BatchGeometry::locate(const PsfView& psf, const Plan& plan, const Batch& ba
     if (!locateSpots(psf, plan, spectra, bins, ccd.nx, ccd.ny)) return false;
     if (ownWidth_ > widestOwn || reach_ > longestReach) return false;
     rows_ = {first.core.first, last.core.last};
+    bandsFirst_ = seamless_ || startsWithBands(mostBinsOnRow(psf, plan.grid, first.whole, ccd.ny));
     pad_ = plan.grid.pad;
     around_ = (plan.grid.nwavestep + 2 * plan.grid.pad) / 2;
     subbundles_.assign(size(spectra.count()), {});
@@ -208,6 +209,7 @@ void BatchGeometry::describe(BatchView& view) const {
     view.ownWidth = ownWidth_;
     view.reach = reach_;
     view.seamless = seamless_;
+    view.bandsFirst = bandsFirst_;
     view.pad = pad_;
     view.around = around_;
     view.patches = static_cast<int>(tasks_.size());

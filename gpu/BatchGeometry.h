@@ -60,6 +60,7 @@ private:
     int maxSpec_ = 0, maxWave_ = 0;
     int pad_ = 0, around_ = 0;
     bool seamless_ = false;
+    bool bandsFirst_ = true;
     int modelColumns_ = 0;
 };
 

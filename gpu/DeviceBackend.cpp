@@ -38,7 +38,7 @@ constexpr std::size_t alignment = 256;
 /// Shared memory that leaves room for several blocks on a multiprocessor.
 constexpr std::size_t comfortableShared = 48 << 10;
 /// Memory of a batch for patches that are solved with full blocks: room for all of a bundle's; the CPU solves those that have none. (Segments of
-/// the seamless method always have one, since the CPU takes much longer for them.)
+/// the seamless method always have one, since the CPU takes much longer for them, and so have patches that begin with full blocks.)
 constexpr std::size_t fullBlocksMemory = std::size_t{256} << 20;
 
 /// Gives out pieces of one block of memory; without one it only counts.
@@ -103,7 +103,8 @@ std::size_t carveWork(BatchView& v, std::byte* base, std::size_t pieces, std::si
     for (double*& block : v.block) block = carver.take<double>(bins * (widestBand + 1));
     v.q = carver.take<double>(bins * size(v.ndiag + 1));
     v.accepted = carver.take<int>(spectra);
-    for (double** array : {&v.largest, &v.condition, &v.relativeLeak}) *array = carver.take<double>(spectra);
+    for (double** array : {&v.largest, &v.condition, &v.relativeLeak, &v.relativeOuter})
+        *array = carver.take<double>(spectra);
     v.rootWork = carver.take<double>(pieces * v.rootWorkSize);
     v.dense = carver.take<double>(size(v.denseSlots) * DenseLayout::slot(v.maxSpec, v.maxWave, v.denseShared));
     v.chi2 = carver.take<double>(2 * pixels);
@@ -252,9 +253,10 @@ class Shared {
 public:
     explicit Shared(std::unique_ptr<Device> one) : device(std::move(one)) {}
     std::unique_ptr<Device> device;
-    // Of all frames: patches, those with full blocks, and their spectra that needed them.
+    // Of all frames: patches, those with full blocks, and their spectra that were given roots of them, corrected and full.
     std::atomic<long> patches{0};
     std::atomic<long> full{0};
+    std::atomic<long> corrected{0};
     std::atomic<long> rooted{0};
 
     [[nodiscard]] std::unique_ptr<Lane> takeLane() {
@@ -387,8 +389,10 @@ public:
         FullBlockShare full;
         if (const double all = static_cast<double>(shared_->patches); all > 0) {
             full.patches = static_cast<double>(shared_->full) / all;
-            if (shared_->full > 0)
-                full.spectra = static_cast<double>(shared_->rooted) / static_cast<double>(shared_->full);
+            if (const double some = static_cast<double>(shared_->full); some > 0) {
+                full.corrected = static_cast<double>(shared_->corrected) / some;
+                full.spectra = static_cast<double>(shared_->rooted) / some;
+            }
         }
         prepare();
         std::vector<std::vector<StageWork>> batches;
@@ -469,9 +473,11 @@ private:
         v.denseShared = true;
         v.denseShared = fitsShared(DenseKernel{v}) && fitsShared(DenseRootsKernel{v});
         const std::size_t slot = DenseLayout::slot(v.maxSpec, v.maxWave, v.denseShared) * sizeof(double);
+        const bool allWant = v.seamless || !v.bandsFirst;
         v.denseSlots =
-            v.seamless ? v.patches : std::min(v.patches, std::max(1, static_cast<int>(fullBlocksMemory / slot)));
-        v.rootWorkSize = RootsKernel<LaneSolver::band>::workSize(v.maxWave);
+            allWant ? v.patches : std::min(v.patches, std::max(1, static_cast<int>(fullBlocksMemory / slot)));
+        v.rootWorkSize = std::max(RootsKernel<LaneSolver::band>::workSize(v.maxWave),
+                                  CorrectedRootsKernel<LaneSolver::band>::workSize(v.maxWave));
         return v;
     }
     /// True where the largest kernels' blocks fit on the device.
@@ -572,23 +578,34 @@ private:
             stream.range(kernel.name);
             stream.launch(TeamLaunch{kernel});
         };
+        const auto launchGroups = [&](const auto& kernel) {
+            stream.range(kernel.name);
+            stream.launch(GroupLaunch{kernel, work});
+        };
         launch(spotsKernel(v));
         launch(sumsKernel(v, device_.limits()));
         launch(GatherKernel{v});
-        launch(EliminateKernel<LaneSolver::band>{v});
-        for (const bool again : {false, true}) {
-            const RootsKernel<LaneSolver::band> roots{v, again};
-            stream.range(roots.name);
-            stream.launch(GroupLaunch{roots, work});
-            if (!again) launch(ResidualKernel{v});
+        if (v.bandsFirst) {
+            launch(EliminateKernel<LaneSolver::band>{v});
+            launchGroups(RootsKernel<LaneSolver::band>{v, false});
+            launch(ResidualKernel{v});
+            launchGroups(RootsKernel<LaneSolver::band>{v, true});
+            launch(FinishKernel{v, FinishKernel::Stage::Bands});
         }
-        launch(FinishKernel{v});
         launch(DenseKernel{v});
+        if (v.denseShared)
+            launch(DenseSolutionsKernel{v});
+        else
+            launch(WideDenseSolutionsKernel{v});
+        if (!v.seamless) {
+            launchGroups(CorrectedRootsKernel<LaneSolver::band>{v});
+            launch(FinishKernel{v, FinishKernel::Stage::Corrected});
+        }
         if (v.denseShared)
             launch(DenseRootsKernel{v});
         else
             launch(WideDenseRootsKernel{v});
-        launch(FinishKernel{v, true});
+        launch(FinishKernel{v, FinishKernel::Stage::Full});
         launch(PixelsKernel{v});
         launch(BinsKernel{v});
         stream.range("gpu copy out");
@@ -635,7 +652,12 @@ private:
             const PatchState& state = v.states[p];
             ++shared_->patches;
             if (state.slot >= 0) ++shared_->full;
+            shared_->corrected += state.corrected;
             shared_->rooted += state.rooted;
+            if (options_.counts) {
+                options_.counts->corrected += state.corrected;
+                options_.counts->rooted += state.rooted;
+            }
         }
         for (int sub = batch.subbundles.first; sub < batch.subbundles.last; ++sub)
             for (int step = batch.steps.first; step < batch.steps.last; ++step) {

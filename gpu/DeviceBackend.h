@@ -17,7 +17,9 @@ struct BatchView;
 struct DeviceCounts {
     std::atomic<long> batches{0};
     std::atomic<long> patches{0};
-    std::atomic<long> onCpu{0}; ///< of them, handed over to the CPU backend
+    std::atomic<long> onCpu{0};     ///< of them, handed over to the CPU backend
+    std::atomic<long> corrected{0}; ///< spectra that were given corrected roots of full blocks' bands
+    std::atomic<long> rooted{0};    ///< of them, those that were given roots of full blocks then
 };
 
 struct DeviceBackendOptions {

@@ -75,6 +75,10 @@ DeviceRates measureRates(Device& device) {
 std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geometry, const FullBlockShare& full,
                                  std::size_t in, std::size_t out) {
     constexpr double w = LaneSolver::band;
+    // Of a row: a banded factorisation, the solutions of two right-hand sides, and the inverse's band with what is summed over poles.
+    constexpr double factor = w * (w + 1) + w;
+    constexpr double both = 8 * w;
+    const double inverse = 2 * w * w + 4 * w + 2 * (v.ndiag + 3);
     constexpr double number = sizeof(double);
     const SpotCorners& corners = geometry.corners();
     const std::vector<PatchTask>& tasks = geometry.tasks();
@@ -127,6 +131,8 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
     StageWork residual{ResidualKernel::name};
     StageWork acceptance{FinishKernel::name};
     StageWork blocks{DenseKernel::name};
+    StageWork solutions{DenseSolutionsKernel::name};
+    StageWork corrected{CorrectedRootsKernel<LaneSolver::band>::name};
     StageWork fullRoots{DenseRootsKernel::name};
     StageWork pixels{PixelsKernel::name};
     StageWork bins{BinsKernel::name};
@@ -162,9 +168,8 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
         elimination.bytes += 2.0 * all * number * (own + next + 1 + w + 1 + 2);
         elimination.steps = std::max(elimination.steps, (task.nspec - 1.0) * n);
 
-        const double factor = w * (w + 1) + w;
-        roots.operations += 2.0 * all * (factor + 8 * w) + kept * rungs * factor +
-                            kept * poles * (factor + 8 * w + 2 * w * w + 4 * w + 2 * (v.ndiag + 3));
+        roots.operations +=
+            2.0 * all * (factor + both) + kept * rungs * factor + kept * poles * (factor + both + inverse);
         roots.bytes += 2.0 * all * number * (2 * (w + 1) + own + 3) + kept * number * (2 * (w + 3) * poles + results);
         roots.steps = std::max(roots.steps, n * (2 + 4 + 4 * std::ceil(poles / groupLanes)));
         residual.operations += all * 2 * (2 * own - 1 + 2 * next);
@@ -174,10 +179,21 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
         blocks.operations += full.patches * 2.0 * eliminations * n * n * n / 2;
         blocks.bytes += full.patches * number * (all * (own + next + 2) + 2.0 * all * (n + 1) / 2);
         blocks.steps = std::max(blocks.steps, (task.nspec - 1) * (n / 2 + 2));
-        fullRoots.operations += full.patches * 2.0 *
-                                (task.nspec * n * n * n / 6 + full.spectra * (2.5 * n * n * n + finePoles * n * n / 2));
-        fullRoots.bytes += full.patches * number * (2.0 * all * (n + 1) / 2 + all * own + full.spectra * n * results);
-        fullRoots.steps = std::max(fullRoots.steps, n * (0.5 + 1 + 3 + 2) + n * std::ceil(finePoles / 16) * 2);
+        solutions.operations += full.patches * 2.0 * (task.nspec * n * n * n / 6);
+        solutions.bytes += full.patches * number * (2.0 * all * (n + 1) / 2 + all * (own + n + 3));
+        solutions.steps = std::max(solutions.steps, n * (0.5 + 1));
+
+        const double outer = std::max(0.0, (n - w) * (n - w - 1)); // elements beyond the band
+        corrected.operations +=
+            full.patches * full.corrected *
+            (2 * outer + n * rungs * factor + poles * (n * (factor + both + inverse) + 4 * outer + n * (both + 4)));
+        corrected.bytes +=
+            full.patches * full.corrected * n * number * (n + 1 + 2 * (w + 3) * poles + 8 * poles + results);
+        corrected.steps = std::max(corrected.steps, n * (1 + 6 * std::ceil(poles / groupLanes)));
+
+        fullRoots.operations += full.patches * full.spectra * 2.0 * (2.5 * n * n * n + finePoles * n * n / 2);
+        fullRoots.bytes += full.patches * full.spectra * number * n * (n + 1 + results);
+        fullRoots.steps = std::max(fullRoots.steps, n * (3 + 2) + n * std::ceil(finePoles / 16) * 2);
 
         const double window = static_cast<double>(task.x1 - task.x0) * (task.high - task.low);
         pixels.operations += 8.0 * window;
@@ -185,11 +201,17 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
         bins.operations += 4.0 * written * stamp;
         bins.bytes += written * number * (v.stampStride + 9) + window * 2 * number;
     }
-    if (full.patches == 0) blocks.steps = fullRoots.steps = 0;
+    if (full.patches == 0) blocks.steps = solutions.steps = 0;
+    if (full.patches * full.corrected == 0) corrected.steps = 0;
+    if (full.patches * full.spectra == 0) fullRoots.steps = 0;
     StageWork copyOut{"gpu copy out"};
     copyOut.out = static_cast<double>(out);
-    return {copyIn,     evaluated, sums,      gather, elimination, roots,  residual,
-            acceptance, blocks,    fullRoots, pixels, bins,        copyOut};
+    std::vector<StageWork> stages{copyIn, evaluated, sums, gather};
+    if (v.bandsFirst) stages.insert(stages.end(), {elimination, roots, residual});
+    stages.insert(stages.end(), {acceptance, blocks, solutions});
+    if (!v.seamless) stages.push_back(corrected);
+    stages.insert(stages.end(), {fullRoots, pixels, bins, copyOut});
+    return stages;
 }
 
 std::vector<StageFloor> floorsOf(const std::vector<std::vector<StageWork>>& batches, const DeviceRates& rates,
@@ -198,16 +220,19 @@ std::vector<StageFloor> floorsOf(const std::vector<std::vector<StageWork>>& batc
     std::vector<double> steps;
     std::vector<double> copies;
     for (const std::vector<StageWork>& batch : batches)
-        for (std::size_t k = 0; k < batch.size(); ++k) {
+        for (const StageWork& stage : batch) { // not all batches have all stages
+            const auto same = std::find_if(floors.begin(), floors.end(),
+                                           [&](const StageFloor& floor) { return floor.name == stage.name; });
+            const std::size_t k = static_cast<std::size_t>(same - floors.begin());
             if (k == floors.size()) {
-                floors.emplace_back().name = batch[k].name;
+                floors.emplace_back().name = stage.name;
                 steps.push_back(0);
                 copies.push_back(0);
             }
-            floors[k].operations += batch[k].operations;
-            floors[k].bytes += batch[k].bytes;
-            steps[k] += batch[k].steps / streams;
-            copies[k] += batch[k].in / rates.in + batch[k].out / rates.out;
+            floors[k].operations += stage.operations;
+            floors[k].bytes += stage.bytes;
+            steps[k] += stage.steps / streams;
+            copies[k] += stage.in / rates.in + stage.out / rates.out;
         }
     for (std::size_t k = 0; k < floors.size(); ++k) {
         StageFloor& floor = floors[k];

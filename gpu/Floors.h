@@ -35,8 +35,9 @@ struct StageWork {
 
 /// What the ladder did so far, on average: full blocks are counted by it.
 struct FullBlockShare {
-    double patches = 0; ///< of all patches
-    double spectra = 0; ///< roots of full blocks a patch that needs them
+    double patches = 0;   ///< of all patches
+    double corrected = 0; ///< corrected roots a patch that needs full blocks
+    double spectra = 0;   ///< roots of full blocks a patch that needs them
 };
 
 /// Counts a batch's work, in the order of the launches. exp and erf count as 20 operations each. Of bands, the poles of the lowest rung are

@@ -88,8 +88,7 @@ void FastPath::run(const FrameInput& input, const Batch& batch, const FrameOutpu
             waiting[shapeOf(sub)].push_back(std::move(member));
         }
     for (auto& [shape, patches] : waiting) {
-        // Where more than 8 bins share a row, bins are narrow beside spots and condition numbers in the thousands: hardly a patch would do with bands alone.
-        if (slotCount == SpotRows::fewSlots) {
+        if (startsWithBands(SpotRows::mostBins(slotCount))) {
             climb(patches, [&](std::vector<Member>& members) { solveGroup(input, members, output); });
             for (Member& member : patches) member.climbed |= static_cast<std::uint32_t>(PatchStatus::Exact);
         }

@@ -116,6 +116,10 @@ struct Plan {
 /// Most bins that one of the spectra has light of on one row of a CCD of ny rows.
 [[nodiscard]] int mostBinsOnRow(const PsfView& psf, const WavelengthGrid& grid, IndexRange spectra, int ny);
 
+/// Whether patches of a bundle with so many bins on a row (mostBinsOnRow()) are tried with bands before full blocks: where more than 8 share a row, bins
+/// are narrow beside spots and condition numbers in the thousands, and hardly a patch would do with bands alone.
+[[nodiscard]] constexpr bool startsWithBands(int binsOnRow) { return binsOnRow <= 8; }
+
 /// Cuts the plan into batches of at most `steps` wavelength steps.
 [[nodiscard]] std::vector<Batch> makeBatches(const Plan& plan, int steps);
 

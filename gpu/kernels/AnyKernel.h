@@ -17,10 +17,11 @@
 namespace patchlight::gpu {
 
 /// A kernel that works in teams (blocks): blocks(), threads(), sharedDoubles() and a body for each block.
-using TeamKernel = std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, ResidualKernel, DenseKernel,
-                                DenseRootsKernel, WideDenseRootsKernel, FinishKernel, PixelsKernel, BinsKernel,
-                                ModelKernel, ArithmeticKernel, CopyKernel, StepKernel>;
+using TeamKernel =
+    std::variant<SpotsKernel, SumsKernel, GatherKernel, EliminateKernel<12>, ResidualKernel, DenseKernel,
+                 DenseSolutionsKernel, WideDenseSolutionsKernel, DenseRootsKernel, WideDenseRootsKernel, FinishKernel,
+                 PixelsKernel, BinsKernel, ModelKernel, ArithmeticKernel, CopyKernel, StepKernel>;
 /// A kernel that works in groups of lanes, each with a piece of work memory: groups() and a body for each.
-using GroupKernel = std::variant<RootsKernel<12>>;
+using GroupKernel = std::variant<RootsKernel<12>, CorrectedRootsKernel<12>>;
 
 } // namespace patchlight::gpu

@@ -49,11 +49,12 @@ struct SubbundleTask {
 
 /// What is known of a patch while it climbs.
 struct PatchState {
-    std::int32_t open = 1;   ///< a core spectrum is not accepted yet
-    std::int32_t empty = 0;  ///< no unmasked pixel
-    std::int32_t failed = 0; ///< second neighbours matter, which no rung has: full blocks would be of no use
-    std::int32_t slot = -1;  ///< of memory for full blocks; -1: none
-    std::int32_t rooted = 0; ///< core spectra whose full blocks were accepted
+    std::int32_t open = 1;      ///< a core spectrum is not accepted yet
+    std::int32_t empty = 0;     ///< no unmasked pixel
+    std::int32_t failed = 0;    ///< second neighbours matter, which no rung has: full blocks would be of no use
+    std::int32_t slot = -1;     ///< of memory for full blocks; -1: none
+    std::int32_t corrected = 0; ///< core spectra that were given corrected roots of bands
+    std::int32_t rooted = 0;    ///< core spectra that were given roots of full blocks
 };
 
 /// A core spectrum's part of its patch's report.
@@ -69,7 +70,8 @@ struct SpectrumReport {
 struct BatchView {
     // What is asked for.
     PsfView psf;
-    bool seamless = false; ///< patches are segments of a bundle: all its spectra, and bins of context
+    bool seamless = false;  ///< patches are segments of a bundle: all its spectra, and bins of context
+    bool bandsFirst = true; ///< patches are tried with bands before full blocks
     bool tail = true;
     bool reconvolved = false; ///< what the model image is painted with
     double psferr = 0;
@@ -136,10 +138,11 @@ struct BatchView {
     double* residual = nullptr; ///< y - A x
     double* rowSum = nullptr;
     double* qx = nullptr;
-    double* q = nullptr;         ///< [..][ndiag + 1]
-    double* largest = nullptr;   ///< [patches][maxSpec], Gershgorin's bound of S
-    double* condition = nullptr; ///< [patches][maxSpec], bound; 0: none
-    double* relativeLeak = nullptr;
+    double* q = nullptr;             ///< [..][ndiag + 1]
+    double* largest = nullptr;       ///< [patches][maxSpec], Gershgorin's bound of S
+    double* condition = nullptr;     ///< [patches][maxSpec], bound; 0: none
+    double* relativeLeak = nullptr;  ///< [patches][maxSpec]
+    double* relativeOuter = nullptr; ///< [patches][maxSpec], of corrected roots: what lies beyond their diagonals
 
     // Full blocks, for patches that the bands leave open.
     int denseSlots = 0;

@@ -31,14 +31,16 @@ struct DenseLayout {
     }
     /// A row of a matrix of the roots: odd, so that both rows and columns are read without conflicts of banks, and room for a right-hand side.
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE static int stride(int n) { return (n + 1) | 1; }
-    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static std::size_t matrices(int n) {
-        return 2 * static_cast<std::size_t>(n) * static_cast<std::size_t>(stride(n));
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static std::size_t matrix(int n) {
+        return static_cast<std::size_t>(n) * static_cast<std::size_t>(stride(n));
     }
+    /// Two of them.
+    [[nodiscard]] PATCHLIGHT_HOST_DEVICE static std::size_t matrices(int n) { return 2 * matrix(n); }
     /// Vectors of the roots.
     static constexpr int polesAtATime = 16;
     static constexpr int groups = 4; ///< members that share a column
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE static std::size_t vectors(int n) {
-        return static_cast<std::size_t>(corner + mostRungs + 1) +
+        return static_cast<std::size_t>(mostRungs + 1) +
                static_cast<std::size_t>(n) * static_cast<std::size_t>(4 + groups + 3 + 2 * polesAtATime);
     }
     /// Memory of a slot: F and G of all spectra with their right-hand sides; and the matrices, where they do not fit into shared memory.
@@ -52,13 +54,13 @@ struct DenseLayout {
     }
 };
 
-/// A slot's blocks: upper triangles, [n][n].
+/// A slot's blocks: upper triangles, [n][n]; F gives way to all of S.
 class DenseBlocks {
 public:
     PATCHLIGHT_HOST_DEVICE DenseBlocks(const BatchView& b, int slot, int nspec, int n)
         : first_(b.dense + static_cast<std::size_t>(slot) * DenseLayout::slot(b.maxSpec, b.maxWave, b.denseShared)),
           nspec_(static_cast<std::size_t>(nspec)), n_(static_cast<std::size_t>(n)) {}
-    /// F (direction 0) or G of a spectrum, and its right-hand side.
+    /// F (direction 0; in the end S) or G of a spectrum, and its right-hand side.
     [[nodiscard]] PATCHLIGHT_HOST_DEVICE double* block(int direction, int s) const {
         return first_ + (static_cast<std::size_t>(direction) * nspec_ + static_cast<std::size_t>(s)) * n_ * (n_ + 1);
     }
@@ -290,8 +292,67 @@ private:
     }
 };
 
-/// S = F + G - D of a spectrum, xflux = S^-1 (yF + yG - y), and where the spectrum is still open Q = S^(1/2), by way of a tridiagonal matrix
-/// (docs/method.md, "The fast path": full blocks). A block a spectrum; a column is shared by `groups` members.
+/// S = F + G - D of a spectrum, in place of F, and xflux = S^-1 (yF + yG - y). A block a spectrum, a member for each column.
+/// @tparam Shared the matrix lies in shared memory; else in the slot
+template <bool Shared> struct SolutionsOfBlocks {
+    static constexpr const char* name = "gpu full solutions";
+    BatchView b;
+
+    [[nodiscard]] int blocks() const { return b.patches * b.maxSpec; }
+    static constexpr int mostThreads = 256;
+    [[nodiscard]] int threads() const { return smaller(mostThreads, (b.maxWave + 1 + 31) / 32 * 32); }
+    [[nodiscard]] std::size_t itemBytes() const { return 0; }
+    [[nodiscard]] std::size_t sharedDoubles() const {
+        return static_cast<std::size_t>(DenseLayout::corner) +
+               (Shared ? DenseLayout::matrix(b.maxWave) : std::size_t{0});
+    }
+
+    template <class Team> PATCHLIGHT_HOST_DEVICE void operator()(Team& team, int index) const {
+        const int patch = index / b.maxSpec;
+        const int s = index % b.maxSpec;
+        const PatchTask& task = b.tasks[patch];
+        const int slot = b.states[patch].slot;
+        if (slot < 0 || s >= task.nspec) return;
+        const DenseBlocks blocks(b, slot, task.nspec, task.nwave);
+        if constexpr (Shared)
+            solve(team, patch, s, blocks, team.shared() + DenseLayout::corner);
+        else
+            solve(team, patch, s, blocks,
+                  blocks.scratch(b) + static_cast<std::size_t>(s) * DenseLayout::matrices(b.maxWave));
+    }
+
+private:
+    template <class Team>
+    PATCHLIGHT_HOST_DEVICE void solve(Team& team, int patch, int s, const DenseBlocks& blocks, double* m) const {
+        const int n = b.tasks[patch].nwave;
+        const int stride = DenseLayout::stride(n);
+        double* f = blocks.block(0, s);
+        const double* g = blocks.block(1, s);
+        const std::size_t first = b.flat(patch, s, 0);
+        for (int j = team.rank(); j < n; j += team.size()) {
+            for (int i = 0; i <= j; ++i) {
+                const double value = f[i * n + j] + g[i * n + j] - ownElement(b, patch, s, i, j - i);
+                m[i * stride + j] = f[i * n + j] = f[j * n + i] = value;
+            }
+            m[j * stride + n] =
+                blocks.side(0, s)[j] + blocks.side(1, s)[j] - b.patchY[first + static_cast<std::size_t>(j)];
+        }
+        team.sync();
+        factorisePanels(team, n, n + 1, stride, m, team.shared(), [](int) { return 0; });
+        for (int i = n - 1; i >= 0; --i) {
+            const double value = m[i * stride + n] * m[i * stride + i];
+            for (int k = team.rank(); k < i; k += team.size()) m[k * stride + n] -= m[k * stride + i] * value;
+            if (team.rank() == 0) b.x[first + static_cast<std::size_t>(i)] = value;
+            team.sync();
+        }
+    }
+};
+
+using DenseSolutionsKernel = SolutionsOfBlocks<true>;
+using WideDenseSolutionsKernel = SolutionsOfBlocks<false>;
+
+/// Q = S^(1/2) of a spectrum that is still open, by way of a tridiagonal matrix (docs/method.md, "The fast path": full blocks). A block a spectrum; a
+/// column is shared by `groups` members.
 /// @tparam Shared the matrices lie in shared memory; else in the slot, where registers for wider addresses are needed
 template <bool Shared> struct RootsOfBlocks {
     static constexpr const char* name = "gpu full roots";
@@ -310,7 +371,9 @@ template <bool Shared> struct RootsOfBlocks {
         const int s = index % b.maxSpec;
         const PatchTask& task = b.tasks[patch];
         const int slot = b.states[patch].slot;
-        if (slot < 0 || s >= task.nspec) return;
+        if (slot < 0 || b.states[patch].failed != 0 || s < task.core || s >= task.core + task.ncore ||
+            b.accepted[b.spectrumOf(patch, s)] != 0)
+            return;
         const DenseBlocks blocks(b, slot, task.nspec, task.nwave);
         if constexpr (Shared)
             solve(team, patch, s, blocks, team.shared() + DenseLayout::vectors(b.maxWave));
@@ -326,7 +389,6 @@ private:
 
     /// The vectors in shared memory.
     struct Vectors {
-        double* corner;  // [16]
         double* verdict; // [mostRungs]
         double*
             mixed; // [n][4]: v and w of the reflection to come into the matrix, and v of the one at hand; the last two in turn
@@ -340,13 +402,11 @@ private:
 
     template <class Team>
     PATCHLIGHT_HOST_DEVICE void solve(Team& team, int patch, int s, const DenseBlocks& blocks, double* a) const {
-        const PatchTask& task = b.tasks[patch];
-        const int n = task.nwave;
+        const int n = b.tasks[patch].nwave;
         const int stride = DenseLayout::stride(n);
         double* m = a + static_cast<std::size_t>(n) * static_cast<std::size_t>(stride);
         Vectors v{};
-        v.corner = team.shared();
-        v.verdict = v.corner + DenseLayout::corner;
+        v.verdict = team.shared();
         v.mixed = v.verdict + mostRungs + 1;
         v.part = v.mixed + 4 * n;
         v.diagonal = v.part + groups * n;
@@ -355,33 +415,15 @@ private:
         v.minus = v.tau + n;
         v.own = v.minus + polesAtATime * n;
 
-        const double* f = blocks.block(0, s);
-        const double* g = blocks.block(1, s);
-        const std::size_t first = b.flat(patch, s, 0);
-        for (int j = team.rank(); j < n; j += team.size()) {
-            for (int i = 0; i <= j; ++i) {
-                const double value = f[i * n + j] + g[i * n + j] - ownElement(b, patch, s, i, j - i);
-                m[i * stride + j] = a[i * stride + j] = a[j * stride + i] = value;
-            }
-            m[j * stride + n] =
-                blocks.side(0, s)[j] + blocks.side(1, s)[j] - b.patchY[first + static_cast<std::size_t>(j)];
-        }
+        const double* from = blocks.block(0, s);
+        for (int item = team.rank(); item < n * n; item += team.size()) a[item / n * stride + item % n] = from[item];
         team.sync();
-        factorisePanels(team, n, n + 1, stride, m, v.corner, [](int) { return 0; });
-        for (int i = n - 1; i >= 0; --i) {
-            const double value = m[i * stride + n] * m[i * stride + i];
-            for (int k = team.rank(); k < i; k += team.size()) m[k * stride + n] -= m[k * stride + i] * value;
-            if (team.rank() == 0) b.x[first + static_cast<std::size_t>(i)] = value;
-            team.sync();
-        }
-        if (s < task.core || s >= task.core + task.ncore || b.accepted[b.spectrumOf(patch, s)] != 0) return;
-
         tridiagonalise(team, n, stride, a, v);
         const int rung = chooseRung(team, patch, s, n, v);
         if (rung < 0) return;
         rootOfTridiagonal(team, rung, b.largest[b.spectrumOf(patch, s)], n, stride, m, v);
         transformBack(team, n, stride, a, m, v);
-        write(team, n, stride, m, first, v);
+        write(team, n, stride, m, b.flat(patch, s, 0), v);
     }
 
     /// Calls body(group, column) for columns [first, n): members of a group of whole warps read rows side by side.

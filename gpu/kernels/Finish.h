@@ -15,8 +15,14 @@ namespace patchlight::gpu {
 /// (flux, ivar, resolution). A block a patch.
 struct FinishKernel {
     static constexpr const char* name = "gpu acceptance";
+    /// What has made Q of the spectra that are still open.
+    enum class Stage {
+        Bands,
+        Corrected, ///< full blocks, corrected roots of their bands
+        Full,      ///< full blocks, roots of all of them
+    };
     BatchView b;
-    bool full = false; ///< after full blocks: only what those have solved
+    Stage stage = Stage::Bands;
 
     [[nodiscard]] int blocks() const { return b.patches; }
     [[nodiscard]] int threads() const { return 128; }
@@ -31,7 +37,8 @@ struct FinishKernel {
         const PatchTask& task = b.tasks[patch];
         const bool open = b.states[patch].open != 0;
         const bool empty = b.states[patch].empty != 0;
-        if (!open || (full && b.states[patch].slot < 0)) return;
+        if (!open || (stage == Stage::Full && b.states[patch].failed != 0)) return;
+        if (stage != Stage::Bands && b.states[patch].slot < 0 && !empty) return;
         const int n = task.nwave;
         double* verdict = team.shared();           // [ncore][4]: why not, beyond the ladder, error, condition
         double* perBin = verdict + 4 * task.ncore; // [together][n][4]: what examine() finds
@@ -40,7 +47,7 @@ struct FinishKernel {
             for (int item = team.rank(); item < count * n; item += team.size()) {
                 const int s = task.core + c0 + item / n;
                 const int i = item % n;
-                if (!full && b.condition[b.spectrumOf(patch, s)] > 0.0) examine(patch, task, s, i, perBin + 4 * item);
+                if (!empty && b.condition[b.spectrumOf(patch, s)] > 0.0) examine(patch, task, s, i, perBin + 4 * item);
             }
             team.sync();
             for (int c = c0 + team.rank(); c < c0 + count; c += team.size())
@@ -59,10 +66,11 @@ struct FinishKernel {
             int& accepted = b.accepted[at];
             SpectrumReport& report = b.reports[at];
             if (verdict[4 * c] == 0.0) accepted = 1;
-            if (full && verdict[4 * c] == 0.0) ++state.rooted;
+            if (stage == Stage::Corrected && verdict[4 * c] >= 0.0) ++state.corrected;
+            if (stage == Stage::Full && verdict[4 * c] >= 0.0) ++state.rooted;
             if (accepted == 0) {
                 ++left;
-                if (!full && verdict[4 * c + 1] != 0.0) report.far = 1;
+                if (verdict[4 * c + 1] != 0.0) report.far = 1;
                 far += report.far;
                 report.climbed |=
                     static_cast<std::uint32_t>(verdict[4 * c]) | static_cast<std::uint32_t>(PatchStatus::Exact);
@@ -118,7 +126,7 @@ private:
         if (empty) return;
         const double condition = b.condition[at];
         const double largest = b.largest[at];
-        if (full) { // nothing is left out but second neighbours
+        if (stage == Stage::Full && b.seamless) { // nothing is left out but second neighbours
             out[0] = b.reports[at].far == 0 && condition > 0.0 &&
                              b.x[b.flat(patch, task.core + c, 0)] == b.x[b.flat(patch, task.core + c, 0)]
                          ? 0.0
@@ -142,19 +150,31 @@ private:
             skipped = larger(skipped, one[3]);
         }
         const double root = std::sqrt(condition);
-        const double error = root * b.relativeLeak[at] + root * second / largest + inverseSquareRootError(condition);
+        const double neighbours = root * second / largest;
         const double flux = relativeFluxError(root, light);
-        out[0] = static_cast<double>(refusal(b.bounds, error, contrast, flux));
+        if (stage == Stage::Full) { // of these the estimate is that of the root that is kept
+            const double x = b.x[b.flat(patch, task.core + c, 0)];
+            out[0] = static_cast<double>(refusal(b.bounds, neighbours, contrast, flux));
+            if (!(x == x)) out[0] = static_cast<double>(static_cast<std::uint32_t>(PatchStatus::IllConditioned));
+            out[3] = condition;
+            return;
+        }
+        const double error = root * b.relativeLeak[at] + neighbours + inverseSquareRootError(condition);
+        std::uint32_t refused = refusal(b.bounds, error, contrast, flux);
+        const double diagonals =
+            stage == Stage::Corrected ? contrast * rootDiagonalError(widestBand) * root * b.relativeOuter[at] : 0.0;
+        if (!(error + diagonals <= b.bounds.resolution)) refused |= static_cast<std::uint32_t>(PatchStatus::Leaking);
+        out[0] = static_cast<double>(refused);
         // No band has second neighbours. (The seamless method's limits are a quarter of the bounds, as on the CPU.)
         if (b.seamless) {
-            const bool near = 4.0 * root * second / largest <= b.bounds.resolution &&
-                              4.0 * skipped * root / std::sqrt(largest) <= b.bounds.flux;
+            const bool near =
+                4.0 * neighbours <= b.bounds.resolution && 4.0 * skipped * root / std::sqrt(largest) <= b.bounds.flux;
             if (!near) {
                 out[0] = static_cast<double>(static_cast<std::uint32_t>(out[0]) |
                                              static_cast<std::uint32_t>(PatchStatus::Leaking));
                 out[1] = 1.0;
             }
-        } else if (refusal(b.bounds, root * second / largest, contrast, flux) != 0)
+        } else if (refusal(b.bounds, neighbours, contrast, flux) != 0)
             out[1] = 1.0;
         if (out[0] == 0.0) {
             out[2] = error;
