@@ -180,7 +180,9 @@ std::vector<StageWork> countWork(const BatchView& v, const BatchGeometry& geomet
         blocks.bytes += full.patches * number * (all * (own + next + 2) + 2.0 * all * (n + 1) / 2);
         blocks.steps = std::max(blocks.steps, (task.nspec - 1) * (n / 2 + 2));
         solutions.operations += full.patches * 2.0 * (task.nspec * n * n * n / 6);
-        solutions.bytes += full.patches * number * (2.0 * all * (n + 1) / 2 + all * (own + n + 3));
+        solutions.bytes +=
+            full.patches * number *
+            (2.0 * all * (n + 1) / 2 + all * (own + 3) + (v.seamless ? full.spectra : full.corrected) * n * n);
         solutions.steps = std::max(solutions.steps, n * (0.5 + 1));
 
         const double outer = std::max(0.0, (n - w) * (n - w - 1)); // elements beyond the band

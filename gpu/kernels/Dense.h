@@ -54,7 +54,7 @@ struct DenseLayout {
     }
 };
 
-/// A slot's blocks: upper triangles, [n][n]; F gives way to all of S.
+/// A slot's blocks: upper triangles, [n][n]; F gives way to all of S where Q is wanted.
 class DenseBlocks {
 public:
     PATCHLIGHT_HOST_DEVICE DenseBlocks(const BatchView& b, int slot, int nspec, int n)
@@ -292,7 +292,8 @@ private:
     }
 };
 
-/// S = F + G - D of a spectrum, in place of F, and xflux = S^-1 (yF + yG - y). A block a spectrum, a member for each column.
+/// S = F + G - D of a spectrum, for those that are still open in place of F, and xflux = S^-1 (yF + yG - y). A block a spectrum, a member for each
+/// column.
 /// @tparam Shared the matrix lies in shared memory; else in the slot
 template <bool Shared> struct SolutionsOfBlocks {
     static constexpr const char* name = "gpu full solutions";
@@ -324,15 +325,18 @@ template <bool Shared> struct SolutionsOfBlocks {
 private:
     template <class Team>
     PATCHLIGHT_HOST_DEVICE void solve(Team& team, int patch, int s, const DenseBlocks& blocks, double* m) const {
-        const int n = b.tasks[patch].nwave;
+        const PatchTask& task = b.tasks[patch];
+        const int n = task.nwave;
         const int stride = DenseLayout::stride(n);
+        const bool open = s >= task.core && s < task.core + task.ncore && b.accepted[b.spectrumOf(patch, s)] == 0;
         double* f = blocks.block(0, s);
         const double* g = blocks.block(1, s);
         const std::size_t first = b.flat(patch, s, 0);
         for (int j = team.rank(); j < n; j += team.size()) {
             for (int i = 0; i <= j; ++i) {
                 const double value = f[i * n + j] + g[i * n + j] - ownElement(b, patch, s, i, j - i);
-                m[i * stride + j] = f[i * n + j] = f[j * n + i] = value;
+                m[i * stride + j] = value;
+                if (open) f[i * n + j] = f[j * n + i] = value;
             }
             m[j * stride + n] =
                 blocks.side(0, s)[j] + blocks.side(1, s)[j] - b.patchY[first + static_cast<std::size_t>(j)];
