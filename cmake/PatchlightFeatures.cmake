@@ -41,7 +41,7 @@ patchlight_feature(MPI "Runs shared between MPI ranks")
 patchlight_feature(TESTS "The tests (Qt 6 Test)")
 
 option(PATCHLIGHT_PRECOMPILE "Precompile the headers that most files include" OFF)
-option(PATCHLIGHT_UNITY "Compile files of the programs several at a time" OFF)
+option(PATCHLIGHT_UNITY "Compile files several at a time" OFF)
 option(PATCHLIGHT_FUZZ "Fuzz targets of the file readers (clang, libFuzzer)" OFF)
 option(PATCHLIGHT_WERROR "Compiler warnings are errors" OFF)
 set(PATCHLIGHT_SANITIZE "" CACHE STRING "Sanitizers: empty, address;undefined or thread")

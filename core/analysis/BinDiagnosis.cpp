@@ -2,6 +2,7 @@
 
 #include "core/analysis/MaskNames.h"
 #include "core/analysis/SpotStrips.h"
+#include "core/base/Nan.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/frame/ExtractedFrame.h"
@@ -19,8 +20,6 @@
 namespace patchlight {
 
 namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 Measured blockOrFiber(const Array2<Measured>& blocks, const Measured& fiber, std::size_t row, int block,
                       double significance) {

@@ -4,6 +4,7 @@
 #include "core/analysis/SpotStrips.h"
 #include "core/analysis/Statistics.h"
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 #include "core/base/Parallel.h"
 #include "core/engine/Physics.h"
 #include "core/frame/ExtractedFrame.h"
@@ -26,7 +27,6 @@ namespace patchlight {
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr auto nanFloat = std::numeric_limits<float>::quiet_NaN();
 
 struct KindText {

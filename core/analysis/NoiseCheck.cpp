@@ -2,6 +2,7 @@
 
 #include "core/analysis/SpotStrips.h"
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 #include "core/base/Parallel.h"
 #include "core/engine/Physics.h"
 #include "core/frame/ExtractedFrame.h"
@@ -56,7 +57,6 @@ CrossProfile crossProfile(const CcdImage& image, std::span<const float> model, i
             if (!model.empty()) light += model[p];
             ++count;
         }
-        constexpr double nan = std::numeric_limits<double>::quiet_NaN();
         out.column.push_back(column);
         out.data.push_back(count > 0 ? data / count : nan);
         out.error.push_back(count > 0 ? std::sqrt(variance) / count : nan);

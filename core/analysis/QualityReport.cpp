@@ -62,7 +62,7 @@ std::string cell(double value) { return std::isfinite(value) ? fmt::format("{:.6
 std::string cell(const Measured& measured) {
     return measured.known() ? fmt::format("{:.6g},{:.3g}", measured.value, measured.error) : std::string(",");
 }
-std::string quoted(const std::string& text) {
+std::string quotedCell(const std::string& text) {
     std::string out = "\"";
     for (const char c : text) {
         if (c == '"') out += '"';
@@ -149,7 +149,7 @@ std::string qualityFibersCsv(const FrameQuality& quality) {
         const bool pulls = fiber.pulls.count > 0;
         out += fmt::format(
             "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", fiber.spectrum, fiber.fiber, fiber.targetId,
-            quoted(fiber.objectType), cell(fiber.medianFlux), cell(fiber.medianSnr), cell(fiber.medianChi2pix),
+            quotedCell(fiber.objectType), cell(fiber.medianFlux), cell(fiber.medianSnr), cell(fiber.medianChi2pix),
             cell(fiber.maskedShare), fiber.alarms, badBinKindWord(fiber.worst), pulls ? cell(fiber.pulls.mean) : "",
             pulls ? cell(fiber.pulls.sigma) : "", pulls ? cell(fiber.pulls.expectedSigma) : "",
             pulls ? fmt::format("{}", fiber.pulls.outliers) : "", cell(fiber.traceOffset), cell(fiber.widthError),
@@ -194,10 +194,10 @@ std::string qualityBinsCsv(const FrameQuality& quality, const ExtractedFrame& fr
 std::string qualityFindingsCsv(const FrameQuality& quality) {
     std::string out = "kind,severity,bins,spectrum,fiber,bin,wavelength,sentence\n";
     for (const Finding& finding : quality.findings)
-        out += fmt::format("{},{},{},{},{},{},{},{}\n", badBinKindWord(finding.kind), cell(finding.severity),
-                           finding.bins, quality.specmin + finding.row,
-                           quality.fibers[static_cast<std::size_t>(finding.row)].fiber, finding.bin,
-                           cell(quality.wavelength[static_cast<std::size_t>(finding.bin)]), quoted(finding.sentence));
+        out += fmt::format(
+            "{},{},{},{},{},{},{},{}\n", badBinKindWord(finding.kind), cell(finding.severity), finding.bins,
+            quality.specmin + finding.row, quality.fibers[static_cast<std::size_t>(finding.row)].fiber, finding.bin,
+            cell(quality.wavelength[static_cast<std::size_t>(finding.bin)]), quotedCell(finding.sentence));
     return out;
 }
 

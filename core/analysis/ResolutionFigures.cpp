@@ -2,13 +2,13 @@
 
 #include "core/analysis/FileInfo.h"
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 #include "core/cpu/SymmetricEigen.h"
 #include "core/engine/PatchResult.h"
 #include "core/frame/ExtractedFrame.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,8 +16,6 @@
 namespace patchlight {
 
 namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 /// Angstrom a bin at bin j.
 double stepAt(const std::vector<double>& wavelength, std::size_t j) {

@@ -1,6 +1,7 @@
 #include "core/analysis/Trace.h"
 
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 
 #include <algorithm>
 #include <cmath>
@@ -470,7 +471,6 @@ std::string statisticsCsv(const Trace& trace, const std::vector<RangeStatistics>
 
 std::vector<RangeChange> compareTraces(const Trace& a, const Trace& b) {
     std::map<std::string, RangeChange> changes;
-    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
     const auto entry = [&](const std::string& name) -> RangeChange& {
         const auto [at, isNew] = changes.try_emplace(name);
         if (isNew) {

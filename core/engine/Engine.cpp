@@ -73,7 +73,7 @@ ExtractedFrame emptyFrame(const Plan& plan, int threads) {
 }
 
 /// Median as NumPy defines it (the mean of the middle two for an even count); 0 for none. Reorders `values`.
-double median(std::vector<double>& values) {
+double medianReordering(std::vector<double>& values) {
     if (values.empty()) return 0.0;
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
     std::nth_element(values.begin(), middle, values.end());
@@ -141,7 +141,7 @@ void markBad2dFit(ExtractedFrame& frame, double factor, int threads) {
         std::vector<double> values;
         for (std::size_t j = 0; j < nwave; ++j)
             if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
-        const double limit = factor * median(values);
+        const double limit = factor * medianReordering(values);
         for (std::size_t j = 0; j < nwave; ++j)
             if (frame.ivar(s, j) > 0.0 && frame.chi2pix(s, j) > limit) candidates[s].push_back(j);
     });
@@ -153,7 +153,7 @@ void markBad2dFit(ExtractedFrame& frame, double factor, int threads) {
         std::vector<double> values;
         for (std::size_t s = 0; s < nspec; ++s)
             if (frame.ivar(s, j) > 0.0) values.push_back(frame.chi2pix(s, j));
-        const double limit = factor * median(values);
+        const double limit = factor * medianReordering(values);
         for (const std::size_t s : fibersAt[j])
             if (frame.chi2pix(s, j) > limit) frame.mask(s, j) |= static_cast<std::uint32_t>(SpecMaskBit::Bad2dFit);
     });

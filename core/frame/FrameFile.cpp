@@ -4,7 +4,6 @@
 #include "core/io/FitsWriter.h"
 
 #include <algorithm>
-#include <limits>
 #include <new>
 #include <span>
 #include <utility>
@@ -58,7 +57,7 @@ Array3<double> readResolution(FitsFile& file, const FitsHdu& hdu, const FitsHdu&
     return resolution;
 }
 
-ExtractedFrame readFrom(FitsFile& file) {
+ExtractedFrame frameFrom(FitsFile& file) {
     ExtractedFrame frame;
     const FitsHdu& flux = file.requireMain("FLUX");
     if (!flux.isImage(2) || flux.shape[0] > maxAxis || flux.shape[1] > maxAxis)
@@ -113,7 +112,7 @@ void completeHeader(FitsHeader& header, const ExtractedFrame& frame) {
 ExtractedFrame readFrame(const std::string& path) {
     try {
         FitsFile file(path);
-        return readFrom(file);
+        return frameFrom(file);
     } catch (const std::bad_alloc&) {
         throw Error(fmt::format("{}: not enough memory for this frame", printable(path)));
     }

@@ -117,7 +117,7 @@ WeightedPixels weightedPixels(CcdImage&& image, int threads) {
 
 namespace {
 
-CcdImage readFrom(FitsFile& file, const CcdReadOptions& options) {
+CcdImage imageFrom(FitsFile& file, const CcdReadOptions& options) {
     CcdImage image;
     image.path = file.path();
     const FitsHdu& main = file.requireMain("IMAGE");
@@ -155,7 +155,7 @@ CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options) {
     };
     try {
         FitsFile file(path, wanted, options.threads);
-        return readFrom(file, options);
+        return imageFrom(file, options);
     } catch (const std::bad_alloc&) {
         throw Error(fmt::format("{}: not enough memory for this image", printable(path)));
     }

@@ -1,6 +1,7 @@
 #include "core/io/FitsChecksum.h"
 
 #include "core/base/Error.h"
+#include "core/io/FitsBlocks.h"
 #include "core/io/FitsFile.h"
 #include "core/io/FitsHeader.h"
 
@@ -19,7 +20,6 @@ namespace patchlight {
 
 namespace {
 
-constexpr std::size_t blockBytes = 2880;
 constexpr std::size_t cardBytes = 80;
 
 /// Ones' complement sum of big-endian words of 32 bits; `count` is a multiple of 4. Sums of 64 bits overflow after 16 GiB only.
@@ -38,21 +38,21 @@ std::uint64_t sumWords(const std::uint8_t* bytes, std::size_t count, std::uint64
 class BlockReader {
 public:
     explicit BlockReader(const std::string& path)
-        : path_(path), file_(::gzopen(path.c_str(), "rb"), &::gzclose), buffer_(bufferBlocks * blockBytes) {
+        : path_(path), file_(::gzopen(path.c_str(), "rb"), &::gzclose), buffer_(bufferBlocks * fitsBlockSize) {
         if (!file_) throw Error(fmt::format("{}: cannot be read", printable(path)));
         (void)::gzbuffer(file_.get(), 1U << 20U);
     }
 
     /// Up to `most` blocks; fewer at the end of the buffer; none at the end of the file.
     std::size_t read(std::size_t most, const std::uint8_t*& blocks) {
-        const std::size_t wanted = std::min(most, bufferBlocks) * blockBytes;
+        const std::size_t wanted = std::min(most, bufferBlocks) * fitsBlockSize;
         const int got = ::gzread(file_.get(), buffer_.data(), static_cast<unsigned>(wanted));
         if (got < 0) throw Error(fmt::format("{}: cannot be read, or damaged", printable(path_)));
         const auto count = static_cast<std::size_t>(got);
-        if (count % blockBytes != 0)
-            throw Error(fmt::format("{}: ends amid a block of {} bytes", printable(path_), blockBytes));
+        if (count % fitsBlockSize != 0)
+            throw Error(fmt::format("{}: ends amid a block of {} bytes", printable(path_), fitsBlockSize));
         blocks = buffer_.data();
-        return count / blockBytes;
+        return count / fitsBlockSize;
     }
 
 private:
@@ -101,21 +101,21 @@ void verifyChecksums(const std::string& path) {
             }
             constexpr std::size_t mostBlocks = 1000;
             if (++headerBlocks > mostBlocks) throw Error(fmt::format("{}: a header without end", where));
-            sum = sumWords(block, blockBytes, sum);
-            for (std::size_t at = 0; at < blockBytes && !ended; at += cardBytes) {
+            sum = sumWords(block, fitsBlockSize, sum);
+            for (std::size_t at = 0; at < fitsBlockSize && !ended; at += cardBytes) {
                 std::string card(reinterpret_cast<const char*>(block) + at, cardBytes);
                 ended = card.starts_with("END     ");
                 if (!ended) header.addCard(std::move(card));
             }
         }
-        std::uint64_t left = (dataBytes(header, where) + blockBytes - 1) / blockBytes;
+        std::uint64_t left = (dataBytes(header, where) + fitsBlockSize - 1) / fitsBlockSize;
         std::uint64_t dataSum = 0;
         while (left > 0) {
             const std::uint8_t* blocks = nullptr;
             const std::size_t got =
                 reader.read(static_cast<std::size_t>(std::min<std::uint64_t>(left, 1U << 20U)), blocks);
             if (got == 0) throw Error(fmt::format("{}: the data are not complete", where));
-            dataSum = sumWords(blocks, got * blockBytes, dataSum);
+            dataSum = sumWords(blocks, got * fitsBlockSize, dataSum);
             left -= got;
         }
         const auto announced = header.number("DATASUM");

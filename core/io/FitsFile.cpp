@@ -2,6 +2,7 @@
 
 #include "core/base/Error.h"
 #include "core/base/Parallel.h"
+#include "core/io/FitsBlocks.h"
 #include "core/io/FitsTableLayout.h"
 #include "core/io/PlioCode.h"
 #include "core/io/RiceCode.h"
@@ -37,8 +38,6 @@ namespace patchlight {
 
 namespace {
 
-constexpr std::uint64_t blockSize = 2880;
-constexpr std::size_t cardSize = 80;
 constexpr std::size_t maxCards = 30000; ///< of one header; real ones have a few hundred
 constexpr int maxAxes = 16;
 /// No deflate stream is smaller than 1/1032 of what it holds; Rice needs 5 bits for a block of 32 pixels.
@@ -46,7 +45,9 @@ constexpr std::uint64_t maxDeflateRatio = 1032;
 /// More than this is no file of a spectrograph but a mistake (or an attack): a 4k x 4k preproc file has 0.3 GiB.
 constexpr std::uint64_t maxInflatedBytes = std::uint64_t{16} << 30;
 
-constexpr std::uint64_t paddedToBlock(std::uint64_t bytes) { return (bytes + blockSize - 1) / blockSize * blockSize; }
+constexpr std::uint64_t paddedToBlock(std::uint64_t bytes) {
+    return (bytes + fitsBlockSize - 1) / fitsBlockSize * fitsBlockSize;
+}
 
 bool isRegularFile(const std::string& path) {
     struct stat info = {};
@@ -289,11 +290,11 @@ namespace {
 
 /// Reads the cards of a header up to END, whose first block has been read. Bytes that FITS forbids become '?'.
 template <class NextBlock>
-FitsHeader readHeader(std::array<std::uint8_t, blockSize>& block, NextBlock next, const std::string& what) {
+FitsHeader readHeader(std::array<std::uint8_t, fitsBlockSize>& block, NextBlock next, const std::string& what) {
     FitsHeader header;
     for (;;) {
-        for (std::size_t at = 0; at < blockSize; at += cardSize) {
-            std::string card(reinterpret_cast<const char*>(block.data() + at), cardSize);
+        for (std::size_t at = 0; at < fitsBlockSize; at += fitsCardSize) {
+            std::string card(reinterpret_cast<const char*>(block.data() + at), fitsCardSize);
             if (card.starts_with("END     ")) return header;
             for (char& c : card)
                 if (c < ' ' || c > '~') c = '?';
@@ -440,22 +441,22 @@ FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads)
     const std::string shown = printable(path_);
     if (fileBytes_ == 0) throw Error(fmt::format("{}: the file is empty, a FITS file expected", shown));
 
-    std::array<std::uint8_t, blockSize> block = {};
-    const auto nextBlock = [&](std::array<std::uint8_t, blockSize>& into) {
-        return source_->read(into.data(), blockSize) == blockSize;
+    std::array<std::uint8_t, fitsBlockSize> block = {};
+    const auto nextBlock = [&](std::array<std::uint8_t, fitsBlockSize>& into) {
+        return source_->read(into.data(), fitsBlockSize) == fitsBlockSize;
     };
     for (int index = 0;; ++index) {
         FitsHdu hdu;
         hdu.index = index;
-        const std::size_t got = source_->read(block.data(), blockSize);
+        const std::size_t got = source_->read(block.data(), fitsBlockSize);
         const std::string_view start(reinterpret_cast<const char*>(block.data()), std::min<std::size_t>(got, 9));
         if (index == 0 && start != "SIMPLE  =")
             throw Error(
                 fmt::format("{}: not a FITS file: it begins with '{}', 'SIMPLE  =' expected", shown, printable(start)));
         if (got == 0) break;
-        if (got < blockSize)
+        if (got < fitsBlockSize)
             throw Error(fmt::format("{}: truncated: {} bytes behind HDU {}, FITS files have whole blocks of {}", shown,
-                                    got, index - 1, blockSize));
+                                    got, index - 1, fitsBlockSize));
         if (index > 0 && !start.starts_with("XTENSION=")) {
             spdlog::warn("{}: what follows HDU {} is no HDU and is not read", shown, index - 1);
             break;
@@ -1001,7 +1002,7 @@ void checkTileData(const FitsHdu& hdu, const TileLayout& layout, const std::uint
 
 /// A card of the synthetic header for CFITSIO.
 void appendCard(std::string& header, std::string card) {
-    card.resize(cardSize, ' ');
+    card.resize(fitsCardSize, ' ');
     header += card;
 }
 

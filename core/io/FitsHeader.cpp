@@ -1,12 +1,12 @@
 #include "core/io/FitsHeader.h"
 
 #include "core/base/Error.h"
+#include "core/io/FitsBlocks.h"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,7 +15,6 @@ namespace patchlight {
 
 namespace {
 
-constexpr std::size_t cardSize = 80;
 constexpr std::size_t keywordSize = 8;
 
 std::string_view trimRight(std::string_view text) {
@@ -52,7 +51,7 @@ CardParts split(std::string_view card) {
 }
 
 /// The text between the quotes of a value field, '' made into '. `closed` tells whether the second quote was there.
-std::optional<std::string> quoted(std::string_view field) {
+std::optional<std::string> quotedText(std::string_view field) {
     field = trim(field);
     if (field.empty() || field.front() != '\'') return std::nullopt;
     std::string text;
@@ -92,7 +91,7 @@ bool isIndexed(std::string_view keyword, std::string_view root) {
 }
 
 std::string padded(std::string card) {
-    card.resize(cardSize, ' ');
+    card.resize(fitsCardSize, ' ');
     return card;
 }
 
@@ -135,13 +134,13 @@ std::optional<std::string> FitsHeader::text(std::string_view keyword) const {
     for (std::size_t i = 0; i < cards_.size(); ++i) {
         const CardParts parts = split(cards_[i]);
         if (parts.keyword != keyword || !parts.hasValue) continue;
-        std::optional<std::string> value = quoted(parts.value);
+        std::optional<std::string> value = quotedText(parts.value);
         if (!value) return std::string(unquoted(parts.value));
         // Long text: a trailing & says that a CONTINUE card follows.
         for (std::size_t next = i + 1; next < cards_.size() && trimRight(*value).ends_with('&'); ++next) {
             const std::string_view card = cards_[next];
             if (!card.starts_with("CONTINUE  ")) break;
-            const std::optional<std::string> more = quoted(card.substr(keywordSize));
+            const std::optional<std::string> more = quotedText(card.substr(keywordSize));
             if (!more) break;
             value->erase(value->find_last_of('&'));
             *value += *more;
@@ -190,7 +189,7 @@ void replaceOrAdd(std::vector<std::string>& cards, std::string_view keyword, std
 } // namespace
 
 void FitsHeader::set(std::string_view keyword, std::string_view value, std::string_view comment) {
-    constexpr std::size_t longest = cardSize - keywordSize - 4; // "= " and two quotes
+    constexpr std::size_t longest = fitsCardSize - keywordSize - 4; // "= " and two quotes
     const auto escape = [](std::string_view raw) {
         std::string escaped;
         for (const char c : raw) escaped.append(c == '\'' ? 2 : 1, c);
@@ -200,7 +199,7 @@ void FitsHeader::set(std::string_view keyword, std::string_view value, std::stri
     std::string text = escape(plain);
     for (std::size_t cut = 1; text.size() > longest; ++cut) text = "..." + escape(std::string_view(plain).substr(cut));
     std::string card = fmt::format("{:<8}= '{:<8}'", checkedKeyword(keyword), text);
-    if (!comment.empty() && card.size() + 3 < cardSize)
+    if (!comment.empty() && card.size() + 3 < fitsCardSize)
         card += fmt::format("{:>{}} / {}", "", card.size() < 30 ? 30 - card.size() : 0, printableAscii(comment));
     replaceOrAdd(cards_, keyword, padded(std::move(card)));
 }

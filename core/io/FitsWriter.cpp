@@ -2,6 +2,7 @@
 
 #include "core/base/Error.h"
 #include "core/base/Parallel.h"
+#include "core/io/FitsBlocks.h"
 #include "core/io/FitsFile.h"
 #include "core/io/FitsTableLayout.h"
 #include "core/io/GzipStream.h"
@@ -25,8 +26,6 @@ namespace patchlight {
 
 namespace {
 
-constexpr std::size_t blockSize = 2880;
-constexpr std::size_t cardSize = 80;
 constexpr std::size_t bufferBytes = std::size_t{1} << 18; ///< of one thread: stays in its cache
 /// What the disk is given at once while more is converted.
 constexpr std::size_t writebackBytes = std::size_t{1} << 23;
@@ -115,10 +114,10 @@ void carryOver(const FitsHeader& from, FitsHeader& to) {
 
 std::string headerBytes(const FitsHeader& header) {
     std::string bytes;
-    bytes.reserve((header.cards().size() + 1) * cardSize + blockSize);
+    bytes.reserve((header.cards().size() + 1) * fitsCardSize + fitsBlockSize);
     for (const std::string& card : header.cards()) bytes += card;
     bytes += "END";
-    bytes.resize((bytes.size() + blockSize - 1) / blockSize * blockSize, ' ');
+    bytes.resize((bytes.size() + fitsBlockSize - 1) / fitsBlockSize * fitsBlockSize, ' ');
     return bytes;
 }
 
@@ -167,7 +166,7 @@ void FitsWriter::addHdu(FitsHeader header, std::size_t elements, std::size_t ele
     const std::size_t step = std::max<std::size_t>(bufferBytes / elementBytes, 1);
     const std::size_t blocks = (elements + step - 1) / step;
     const std::size_t dataBytes = elements * elementBytes;
-    const std::string padding((blockSize - dataBytes % blockSize) % blockSize, '\0');
+    const std::string padding((fitsBlockSize - dataBytes % fitsBlockSize) % fitsBlockSize, '\0');
 
     // Sums of the header as it stands; the cards that hold them keep their size, so that the place of the data is known before.
     header.set("CHECKSUM", "0000000000000000", "HDU checksum");
@@ -388,8 +387,8 @@ void FitsWriter::addCompressedImage(const FitsImageSpec& spec, std::span<const s
     memory.check(status);
     const std::uint8_t* bytes = memory.bytes();
     FitsHeader header;
-    for (LONGLONG at = headerAt; at < dataAt; at += static_cast<LONGLONG>(cardSize)) {
-        std::string card(reinterpret_cast<const char*>(bytes + at), cardSize);
+    for (LONGLONG at = headerAt; at < dataAt; at += static_cast<LONGLONG>(fitsCardSize)) {
+        std::string card(reinterpret_cast<const char*>(bytes + at), fitsCardSize);
         if (card.starts_with("END     ")) break;
         if (!card.starts_with("EXTNAME ") && !card.starts_with("COMMENT")) header.addCard(std::move(card));
     }

@@ -256,7 +256,7 @@ void readOffsets(FitsFile& file, Psf& psf) {
     }
 }
 
-Psf readFrom(FitsFile& file) {
+Psf psfFrom(FitsFile& file) {
     Psf psf;
     psf.path = file.path();
     const FitsHdu& table = findTable(file);
@@ -324,7 +324,7 @@ Psf readFrom(FitsFile& file) {
 Psf readPsf(const std::string& path) {
     try {
         FitsFile file(path);
-        return readFrom(file);
+        return psfFrom(file);
     } catch (const std::bad_alloc&) {
         throw Error(fmt::format("{}: not enough memory for this PSF", printable(path)));
     }

@@ -28,9 +28,9 @@ template <class To, class From> std::vector<To> converted(const std::vector<From
     return result;
 }
 
-void checkRows(const std::string& table, const std::string& column, std::size_t found, std::size_t rows) {
+void checkRows(const std::string& name, const std::string& column, std::size_t found, std::size_t rows) {
     if (found != rows)
-        throw Error(fmt::format("table {}: column {} has {} values for {} rows", table, column, found, rows));
+        throw Error(fmt::format("table {}: column {} has {} values for {} rows", name, column, found, rows));
 }
 
 } // namespace

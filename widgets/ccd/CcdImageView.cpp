@@ -8,6 +8,7 @@
 #include "widgets/ccd/ColorMap.h"
 #include "widgets/control/Document.h"
 #include "widgets/control/TraceMap.h"
+#include "widgets/plot/Wheel.h"
 
 #include <QDateTime>
 #include <QEvent>
@@ -29,7 +30,6 @@ namespace {
 
 constexpr double minimumZoom = 0.02;
 constexpr double maximumZoom = 80.0;
-constexpr double wheelFactor = 1.2;
 constexpr std::size_t historyLength = 100;
 constexpr QRgb saturatedColor = qRgb(255, 0, 170);
 constexpr auto saturatedBit = static_cast<std::uint32_t>(CcdMaskBit::Saturated);

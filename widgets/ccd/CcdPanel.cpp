@@ -23,7 +23,7 @@ namespace patchlight::widgets {
 
 namespace {
 
-QString number(double value) {
+QString pixelText(double value) {
     if (std::isnan(value)) return QStringLiteral("NaN");
     return QString::number(value, 'g', 6);
 }
@@ -177,8 +177,8 @@ void ReadoutStrip::refresh() {
     if (on) {
         const int x = static_cast<int>(std::lround(at.x));
         const int y = static_cast<int>(std::lround(at.y));
-        set("value", number(view_.layers().value(view_.layer(), x, y)));
-        set("ivar", number(view_.layers().value(Layer::Ivar, x, y)));
+        set("value", pixelText(view_.layers().value(view_.layer(), x, y)));
+        set("ivar", pixelText(view_.layers().value(Layer::Ivar, x, y)));
         const std::uint32_t mask = view_.layers().maskBits(x, y);
         const bool edited = document_.maskEdits().contains(y * image->nx + x);
         const QString names = mask == 0 ? none : QString::fromStdString(ccdMaskNames(mask));

@@ -13,30 +13,30 @@ namespace patchlight::widgets {
 
 namespace {
 
-QString translated(const char* text) { return QCoreApplication::translate("Display", text); }
+QString displayText(const char* text) { return QCoreApplication::translate("Display", text); }
 
 } // namespace
 
 QString cutsName(Cuts cuts) {
     switch (cuts) {
     case Cuts::Zscale:
-        return translated("zscale");
+        return displayText("zscale");
     case Cuts::MinMax:
-        return translated("min to max");
+        return displayText("min to max");
     case Cuts::Percent90:
-        return translated("90 %");
+        return displayText("90 %");
     case Cuts::Percent95:
-        return translated("95 %");
+        return displayText("95 %");
     case Cuts::Percent98:
-        return translated("98 %");
+        return displayText("98 %");
     case Cuts::Percent99:
-        return translated("99 %");
+        return displayText("99 %");
     case Cuts::Percent995:
-        return translated("99.5 %");
+        return displayText("99.5 %");
     case Cuts::Manual:
-        return translated("manual");
+        return displayText("manual");
     case Cuts::Fixed:
-        return translated("\u00b15 sigma");
+        return displayText("\u00b15 sigma");
     }
     return {};
 }
@@ -44,15 +44,15 @@ QString cutsName(Cuts cuts) {
 QString scalingName(Scaling scaling) {
     switch (scaling) {
     case Scaling::Linear:
-        return translated("linear");
+        return displayText("linear");
     case Scaling::Log:
-        return translated("log");
+        return displayText("log");
     case Scaling::Asinh:
-        return translated("asinh");
+        return displayText("asinh");
     case Scaling::Sqrt:
-        return translated("sqrt");
+        return displayText("sqrt");
     case Scaling::Equalize:
-        return translated("histogram");
+        return displayText("histogram");
     }
     return {};
 }

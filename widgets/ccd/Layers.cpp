@@ -13,28 +13,28 @@ namespace patchlight::widgets {
 
 namespace {
 
-QString translated(const char* text) { return QCoreApplication::translate("Layers", text); }
+QString layerText(const char* text) { return QCoreApplication::translate("Layers", text); }
 
 std::size_t at(Layer layer) { return static_cast<std::size_t>(layer); }
 
-constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float noValue = std::numeric_limits<float>::quiet_NaN();
 
 } // namespace
 
 QString layerName(Layer layer) {
     switch (layer) {
     case Layer::Image:
-        return translated("image");
+        return layerText("image");
     case Layer::Ivar:
-        return translated("ivar");
+        return layerText("ivar");
     case Layer::Mask:
-        return translated("mask");
+        return layerText("mask");
     case Layer::Model:
-        return translated("model");
+        return layerText("model");
     case Layer::Residual:
-        return translated("residual");
+        return layerText("residual");
     case Layer::Pull:
-        return translated("pull");
+        return layerText("pull");
     }
     return {};
 }
@@ -42,13 +42,13 @@ QString layerName(Layer layer) {
 QString layerUnit(Layer layer) {
     switch (layer) {
     case Layer::Ivar:
-        return translated("electrons\u207b\u00b2");
+        return layerText("electrons\u207b\u00b2");
     case Layer::Mask:
         return {};
     case Layer::Pull:
-        return translated("sigma");
+        return layerText("sigma");
     default:
-        return translated("electrons");
+        return layerText("electrons");
     }
 }
 
@@ -98,7 +98,7 @@ float Layers::derived(Layer layer, std::size_t i) const {
     const float residual = image.pixels[i] - model;
     if (layer == Layer::Residual) return residual;
     const float ivar = image.ivar[i];
-    if (!(ivar > 0)) return nan;
+    if (!(ivar > 0)) return noValue;
     const auto psferr = static_cast<float>(document_.plan()  ? document_.plan()->psferr
                                            : document_.psf() ? document_.psf()->psferr
                                                              : 0.0);
@@ -107,15 +107,15 @@ float Layers::derived(Layer layer, std::size_t i) const {
 
 QString Layers::problem(Layer layer) const {
     const CcdImage* image = document_.image().get();
-    if (!image) return translated("No CCD image is open: drop a preproc file here, or open one with Ctrl+O.");
+    if (!image) return layerText("No CCD image is open: drop a preproc file here, or open one with Ctrl+O.");
     if (layer == Layer::Mask && image->mask.empty())
-        return translated("This file has no MASK: no pixel is masked but those without ivar.");
+        return layerText("This file has no MASK: no pixel is masked but those without ivar.");
     if (layer == Layer::Model || layer == Layer::Residual || layer == Layer::Pull) {
         if (!document_.model()) {
             if (!document_.psf())
-                return translated("There is no model yet: open a PSF (Ctrl+O), then click into the image to extract a "
-                                  "patch.");
-            return translated(
+                return layerText("There is no model yet: open a PSF (Ctrl+O), then click into the image to extract a "
+                                 "patch.");
+            return layerText(
                 "There is no model yet: click into the image to extract a patch, or extract a bundle (Ctrl+B).");
         }
     }
@@ -164,7 +164,7 @@ const std::vector<float>& Layers::sample(Layer layer) {
 
 double Layers::value(Layer layer, int x, int y) const {
     const CcdImage* image = document_.image().get();
-    if (!image || x < 0 || y < 0 || x >= image->nx || y >= image->ny) return nan;
+    if (!image || x < 0 || y < 0 || x >= image->nx || y >= image->ny) return noValue;
     const auto i = static_cast<std::size_t>(y) * static_cast<std::size_t>(image->nx) + static_cast<std::size_t>(x);
     switch (layer) {
     case Layer::Image:
@@ -174,12 +174,12 @@ double Layers::value(Layer layer, int x, int y) const {
     case Layer::Mask:
         return image->mask.empty() ? 0.0 : image->mask[i];
     case Layer::Model:
-        return document_.model() ? (*document_.model())[i] : nan;
+        return document_.model() ? (*document_.model())[i] : noValue;
     case Layer::Residual:
     case Layer::Pull:
-        return document_.model() ? derived(layer, i) : nan;
+        return document_.model() ? derived(layer, i) : noValue;
     }
-    return nan;
+    return noValue;
 }
 
 std::uint32_t Layers::maskBits(int x, int y) const {

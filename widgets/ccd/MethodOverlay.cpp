@@ -22,7 +22,7 @@ namespace patchlight::widgets {
 
 namespace {
 
-QString translated(const char* text) { return QCoreApplication::translate("MethodOverlay", text); }
+QString overlayText(const char* text) { return QCoreApplication::translate("MethodOverlay", text); }
 
 /// The method that a frame was extracted with; nothing where it is not known.
 std::optional<Method> methodOf(const OpenFrame& open) {
@@ -63,7 +63,7 @@ void MethodOverlay::prepareFrames() {
         rows_.push_back(
             {difference.specmin + static_cast<int>(i), difference.wavelength, {values.begin(), values.end()}, {}, {}});
     }
-    what_ = translated("patches (%1) minus seamless (%2)").arg(patches->label, seamless->label);
+    what_ = overlayText("patches (%1) minus seamless (%2)").arg(patches->label, seamless->label);
 }
 
 void MethodOverlay::preparePatches() {
@@ -94,14 +94,14 @@ void MethodOverlay::preparePatches() {
         }
         rows_.push_back(std::move(row));
     }
-    what_ = translated("patches minus seamless, this patch");
+    what_ = overlayText("patches minus seamless, this patch");
 }
 
 /// Places on the CCD, range, legend.
 void MethodOverlay::finish() {
     if (rows_.empty() || !document_.psf()) {
         rows_.clear();
-        legend_ = translated(
+        legend_ = overlayText(
             "patches minus seamless: extract the patch, or a frame, once with each method (Options, method)");
         return;
     }
@@ -132,7 +132,7 @@ void MethodOverlay::finish() {
             }
     if (sizes.empty()) {
         rows_.clear();
-        legend_ = what_ + translated(": no bin has an ivar in both");
+        legend_ = what_ + overlayText(": no bin has an ivar in both");
         return;
     }
     const double rms = std::sqrt(sum / static_cast<double>(sizes.size()));
@@ -141,7 +141,7 @@ void MethodOverlay::finish() {
     range_ = static_cast<double>(*high);
     const double largest = static_cast<double>(*std::max_element(high, sizes.end()));
     if (!(range_ > 0)) range_ = largest > 0 ? largest : 1.0;
-    legend_ = translated("%1: colours \u00b1%2 sigma; rms %3, largest %4")
+    legend_ = overlayText("%1: colours \u00b1%2 sigma; rms %3, largest %4")
                   .arg(what_)
                   .arg(range_, 0, 'g', 2)
                   .arg(rms, 0, 'g', 2)

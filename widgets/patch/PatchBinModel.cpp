@@ -1,6 +1,7 @@
 #include "widgets/patch/PatchBinModel.h"
 
 #include "core/analysis/MaskNames.h"
+#include "core/base/Nan.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Physics.h"
 #include "core/engine/Plan.h"
@@ -12,16 +13,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 namespace patchlight::widgets {
 
-namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-
-} // namespace
+namespace {} // namespace
 
 PatchBinModel::PatchBinModel(QObject* parent) : QAbstractTableModel(parent) {}
 

@@ -1,6 +1,7 @@
 #include "widgets/patch/PatchImages.h"
 
 #include "core/analysis/MaskNames.h"
+#include "core/base/Nan.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/image/CcdImage.h"
@@ -18,7 +19,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <set>
 #include <utility>
 
@@ -26,7 +26,6 @@ namespace patchlight::widgets {
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double pullCut = 5.0;
 
 double percentile(std::vector<double>& values, double share) {

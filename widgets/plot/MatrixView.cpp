@@ -16,7 +16,7 @@ namespace patchlight::widgets {
 
 namespace {
 
-QString shortNumber(double value) {
+QString entryText(double value) {
     const double size = std::abs(value);
     if (value == 0) return QStringLiteral("0");
     if (size >= 0.01 && size < 1e5) return QString::number(value, 'g', 3);
@@ -155,7 +155,7 @@ QRectF MatrixView::plotArea() const {
     const double left = content_.yLabel.isEmpty() ? 6 : metrics.horizontalAdvance(QStringLiteral("00000")) + line + 4;
     const double bottom = content_.xLabel.isEmpty() ? 6 : 2.3 * line;
     double right = 0;
-    for (const double value : barValues()) right = std::max(right, metrics.horizontalAdvance(shortNumber(value)));
+    for (const double value : barValues()) right = std::max(right, metrics.horizontalAdvance(entryText(value)));
     right += 22;
     const double top = content_.title.isEmpty() ? 4 : 1.3 * line;
     return {left, top, std::max(20.0, width() - left - right), std::max(20.0, height() - top - bottom)};
@@ -327,7 +327,7 @@ void MatrixView::paintEvent(QPaintEvent* /*event*/) {
         if (y - lastY < 0.9 * line) continue;
         lastY = y;
         painter.drawText(QRectF(bar.right() + 3, y - 0.5 * line, 80, line), Qt::AlignLeft | Qt::AlignVCenter,
-                         shortNumber(value));
+                         entryText(value));
     }
     if (hasFocus()) {
         painter.setPen(QPen(colours.accent, 1));

@@ -1,6 +1,7 @@
 #include "widgets/plot/SeriesPlot.h"
 
 #include "widgets/plot/Colours.h"
+#include "widgets/plot/Wheel.h"
 
 #include <QMouseEvent>
 #include <QPainter>
@@ -13,8 +14,6 @@
 namespace patchlight::widgets {
 
 namespace {
-
-constexpr double wheelFactor = 1.2;
 
 double shown(double value, bool log) { return !log ? value : value > 0 ? std::log10(value) : std::nan(""); }
 

@@ -2,6 +2,7 @@
 
 #include "core/analysis/PsfFigures.h"
 #include "core/analysis/Statistics.h"
+#include "core/base/Nan.h"
 #include "core/engine/Plan.h"
 #include "core/psf/Psf.h"
 #include "widgets/control/Document.h"
@@ -26,15 +27,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <utility>
 
 namespace patchlight::widgets {
 
 namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 QString nameOf(const Psf& psf) { return QFileInfo(QString::fromStdString(psf.path)).fileName(); }
 

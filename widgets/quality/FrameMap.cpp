@@ -1,6 +1,7 @@
 #include "widgets/quality/FrameMap.h"
 
 #include "widgets/plot/Colours.h"
+#include "widgets/plot/Wheel.h"
 
 #include <QKeyEvent>
 #include <QMouseEvent>
@@ -14,7 +15,6 @@ namespace patchlight::widgets {
 
 namespace {
 
-constexpr double wheelFactor = 1.2;
 constexpr double fewestBins = 8;
 constexpr double fewestRows = 2;
 constexpr double colourBarWidth = 12;

@@ -3,6 +3,7 @@
 #include "core/analysis/MaskNames.h"
 #include "core/analysis/NoiseCheck.h"
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 #include "core/frame/ExtractedFrame.h"
 #include "core/image/CcdImage.h"
 #include "core/psf/Psf.h"
@@ -36,15 +37,12 @@
 #include <array>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <span>
 #include <utility>
 
 namespace patchlight::widgets {
 
 namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 /// Filters findings by kind.
 class KindFilter : public QSortFilterProxyModel {

@@ -3,6 +3,7 @@
 #include "core/analysis/ResolutionFigures.h"
 #include "core/analysis/Statistics.h"
 #include "core/base/Error.h"
+#include "core/base/Nan.h"
 #include "core/engine/PatchResult.h"
 #include "core/engine/Plan.h"
 #include "core/frame/ExtractedFrame.h"
@@ -23,16 +24,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 namespace patchlight::widgets {
 
-namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-
-} // namespace
+namespace {} // namespace
 
 QString ResolutionView::matrixName(Matrix matrix) {
     switch (matrix) {

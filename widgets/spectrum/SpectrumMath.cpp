@@ -1,16 +1,14 @@
 #include "widgets/spectrum/SpectrumMath.h"
 
 #include "core/analysis/Statistics.h"
+#include "core/base/Nan.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace patchlight::widgets {
 
 namespace {
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 bool hasData(const SpectrumCurve& curve, std::size_t i) {
     return std::isfinite(curve.flux[i]) && (curve.ivar.empty() || curve.ivar[i] > 0);

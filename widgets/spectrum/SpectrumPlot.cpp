@@ -1,6 +1,7 @@
 #include "widgets/spectrum/SpectrumPlot.h"
 
 #include "core/analysis/MaskNames.h"
+#include "core/base/Nan.h"
 #include "widgets/plot/Colours.h"
 #include "widgets/plot/Steps.h"
 #include "widgets/spectrum/LineLists.h"
@@ -21,7 +22,6 @@ namespace patchlight::widgets {
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double pullRange = 6.0;
 constexpr int pullBins = 48;
 

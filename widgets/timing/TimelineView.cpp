@@ -21,7 +21,7 @@ namespace {
 constexpr int rowHeight = 17;
 constexpr int laneGap = 4;
 constexpr double labelWidth = 170;
-constexpr double wheelFactor = 1.25;
+constexpr double timeWheelFactor = 1.25;
 constexpr double shortestView = 200; // ns
 
 QString describeRange(const Trace& trace, std::size_t range) {
@@ -384,8 +384,8 @@ void TimelineView::wheelEvent(QWheelEvent* event) {
         QAbstractScrollArea::wheelEvent(event);
         return;
     }
-    setView(
-        zoomed(view_, times().toData(event->position().x()), std::pow(wheelFactor, event->angleDelta().y() / 120.0)));
+    setView(zoomed(view_, times().toData(event->position().x()),
+                   std::pow(timeWheelFactor, event->angleDelta().y() / 120.0)));
     event->accept();
 }
 
