@@ -49,6 +49,9 @@ function(patchlight_unity target)
         if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
             # A class of one file may have members of types that only this file knows.
             target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+        else()
+            # Clang sees a constant of another file shadowed where GCC does not.
+            target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
         endif()
     endif()
 endfunction()
