@@ -33,6 +33,14 @@ function(patchlight_quick_to_compile)
     endif()
 endfunction()
 
+# patchlight_optimise_sanitized(<file> ...): the presets with sanitizers build at -Og, which compiles twice as fast as -O1; these files are where the
+# tests then spend their time, and are worth -O1.
+function(patchlight_optimise_sanitized)
+    if(PATCHLIGHT_SANITIZE AND NOT PATCHLIGHT_FUZZ)
+        set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -O1)
+    endif()
+endfunction()
+
 # patchlight_precompile(target <header> ...): headers of others that most files of the target include, compiled once.
 # A file still includes what it uses: the presets debug and fuzz build without.
 function(patchlight_precompile target)
