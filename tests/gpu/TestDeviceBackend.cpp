@@ -584,8 +584,13 @@ private slots:
 
     /// Every stage that a stream has has a floor, and the other way round; operations are those of the spots' overlaps, full blocks as many
     /// as were needed.
+    void floorsAreCounted_data() {
+        QTest::addColumn<QString>("arm");
+        for (const char* arm : {"r", "z"}) QTest::newRow(arm) << arm;
+    }
     void floorsAreCounted() {
-        auto t = test::smallExposure();
+        QFETCH(QString, arm);
+        auto t = test::smallExposure(10, 5, 120, 200, 1, arm[0].toLatin1());
         ExtractionOptions options = smallOptions(t.range);
         options.psfTail = false;
         const Plan plan = makePlan(t.psf, options);
