@@ -89,8 +89,8 @@ template <int W> struct BandRoots {
     /// S + shift = U^T D U; outside of [proveBin, proveBinEnd) a row whose pivot is not positive is taken out, so that those after it speak of the
     /// rest, a principal submatrix. @param beyond the smallest pivot outside of the range, if it is below this
     /// @return smallest pivot of that range, NaN where one is
-    /// @tparam kept factors: every lane's, as [row][rowSize][lanes], or lane 0's alone, as [row][rowSize]
-    template <Kept kept, class Group>
+    /// @tparam Factors that are kept: every lane's, as [row][rowSize][lanes], or lane 0's alone, as [row][rowSize]
+    template <Kept Factors, class Group>
     PATCHLIGHT_HOST_DEVICE static typename Group::Value
     factorise(const Group& group, const double* schur, const typename Group::Value& shift, int n, double* rows,
               int proveBin, int proveBinEnd, typename Group::Value& beyond) {
@@ -116,9 +116,9 @@ template <int W> struct BandRoots {
                 inverse = positiveOrZero(inverse);
             }
             const auto keep = [&](const Value& value, int at) {
-                if constexpr (kept == Kept::All)
+                if constexpr (Factors == Kept::All)
                     group.store(value, rows + (static_cast<std::size_t>(i) * rowSize + at) * groupLanes);
-                else if constexpr (kept == Kept::First)
+                else if constexpr (Factors == Kept::First)
                     group.storeFirst(value, rows + static_cast<std::size_t>(i) * rowSize + at);
             };
             const double* entering = schur + static_cast<std::size_t>(i + W) * (W + 1); // column i + W
@@ -483,7 +483,7 @@ private:
             Value x[together];
             PATCHLIGHT_KERNEL_UNROLL
             for (int r = 0; r < together; ++r) one[r] = x[r] = Value(0.0);
-            // Rows beyond the last take what lies behind, and are not kept.
+            // Rows beyond the last are zero, and not kept.
             const auto add = [&](int begin, int end, bool all) {
                 for (int j = begin; j < end; ++j) {
                     const double* row = rows + static_cast<std::size_t>(j) * Bands::rowSize * groupLanes;
