@@ -101,8 +101,7 @@ template <int W> struct Kernels : LaneBands<W> {
             // X^T z.
             {
                 Vec t[blockColumns];
-                PATCHLIGHT_UNROLL
-                for (int c = 0; c < blockColumns; ++c) t[c] = hn::Zero(d);
+                for (Vec& sum : t) sum = hn::Zero(d);
                 for (int k = k0; k < n; ++k) {
                     const Vec zk = load(z + static_cast<std::size_t>(k) * step);
                     const double* from = x + static_cast<std::size_t>(k) * blockColumns * step;

@@ -27,7 +27,7 @@ constexpr int usualContext = 40; ///< 60 where bins are narrow, and condition nu
 constexpr int wideContext = 56;
 constexpr int tightContext = 100;
 /// Bands of the first rung: the first of them that holds a spectrum's own block and ndiag diagonals.
-constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {16, 40, 46}, {20, 48, 54}}};
+constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {14, 40, 46}, {20, 48, 54}}};
 /// Norm of what lies beyond a band over its largest element: it falls off by a factor e every five bins.
 constexpr double outerNorm = 10.0;
 /// Solutions of the segments until the residual must have vanished.
@@ -42,7 +42,7 @@ PatchReport& SeamlessPath::reportOf(const Plan& plan, int spectrum, int step) {
 }
 
 void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameOutput& output,
-                       const ErrorBounds& bounds, int slots, PatchSolver& exact, SpotTile& tile) {
+                       const ErrorBounds& bounds, int slotCount, PatchSolver& exact, SpotTile& tile) {
     const Plan& plan = *input.plan;
     bundle_ = seamless::bundlePatch(plan, batch.subbundles.first);
     const IndexRange subbundles = seamless::subbundlesOfBundle(plan, batch.subbundles.first);
@@ -54,7 +54,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         for (int s = plan.subbundles[size(sub)].core.first; s < plan.subbundles[size(sub)].core.last; ++s)
             subbundleOf_[size(s - bundle_.spectra.first)] = sub - subbundles.first;
 
-    if (!locate(input, slots)) {
+    if (!locate(input, slotCount)) {
         solveExactly(input, output, exact, tile);
         return;
     }
@@ -135,10 +135,10 @@ std::size_t SeamlessPath::owner(int bin) const {
 }
 
 /// Cuts the bundle into chunks. @return false where the layout does not suit
-bool SeamlessPath::locate(const FrameInput& input, int slots) {
+bool SeamlessPath::locate(const FrameInput& input, int slotCount) {
     const Plan& plan = *input.plan;
     const auto suits = [&](const SeamlessSolver::Bands& bands) {
-        return bands.narrow >= std::max(plan.ndiag, SpotRows::mostBins(slots) - 1);
+        return bands.narrow >= std::max(plan.ndiag, SpotRows::mostBins(slotCount) - 1);
     };
     const auto bands = std::find_if(usualBands.begin(), usualBands.end(), suits);
     if (bands == usualBands.end()) return false;
@@ -148,14 +148,14 @@ bool SeamlessPath::locate(const FrameInput& input, int slots) {
     chunkCount_ = size(count);
     while (chunks_.size() < chunkCount_) chunks_.push_back(std::make_unique<Chunk>());
     // A chunk's spots reach as far beyond it as spots share rows with its own.
-    for (const int margin : {slots, 2 * slots}) {
+    for (const int margin : {slotCount, 2 * slotCount}) {
         reach_ = SpotRows::fewSlots - 1;
         for (int c = 0; c < count; ++c) {
             Chunk& chunk = *chunks_[size(c)];
             chunk.bins = {c * chunkBins, std::min(bundle_.bins.last, (c + 1) * chunkBins)};
             const IndexRange reached{std::max(0, chunk.bins.first - margin),
                                      std::min(bundle_.bins.last, chunk.bins.last + margin)};
-            if (!chunk.spots.locate(input.psf, plan.grid, bundle_.spectra, reached, rows, slots)) return false;
+            if (!chunk.spots.locate(input.psf, plan.grid, bundle_.spectra, reached, rows, slotCount)) return false;
             for (int s = bundle_.spectra.first; s + 1 < bundle_.spectra.last; ++s)
                 for (int row = chunk.spots.rows().first; row < chunk.spots.rows().last; ++row) {
                     const IndexRange a = chunk.spots.active(s, row);

@@ -26,7 +26,7 @@ inline constexpr double maskedShare = 1e-6;
 /// What the diagonals of the root of a band, of `band` off-diagonals, are wrong by for what lies beyond it: at most this times that's largest element over
 /// sqrt(lmin lmax) (docs/method.md, "The seamless method").
 [[nodiscard]] PATCHLIGHT_HOST_DEVICE constexpr double rootDiagonalError(int band) {
-    return band < 12 ? 0.1 : band < 16 ? 0.05 : band < 20 ? 0.02 : 0.01;
+    return band < 12 ? 0.1 : band < 14 ? 0.05 : band < 16 ? 0.03 : band < 20 ? 0.02 : 0.01;
 }
 
 /// Signal to noise ratio of a bin whose light, its own and what comes over from neighbours, enters relativeFluxError(). A line shares the error of

@@ -23,8 +23,10 @@ inline std::unique_ptr<gpu::Device> makeDevice(const QString& name, std::string&
 
 } // namespace patchlight::test
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a variable is declared
 /// A device of that name in `variable`, or the test function ends as skipped (failed with PATCHLIGHT_REQUIRE_GPU).
 #define PATCHLIGHT_DEVICE_OR_SKIP(variable, name)                                                                      \
     std::string variable##Why;                                                                                         \
     std::unique_ptr<patchlight::gpu::Device> variable = patchlight::test::makeDevice((name), variable##Why);           \
     if (!(variable)) PATCHLIGHT_SKIP("PATCHLIGHT_REQUIRE_GPU", variable##Why.c_str())
+// NOLINTEND(bugprone-macro-parentheses)
