@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 
 #include <hwy/highway.h>
 
@@ -178,6 +179,79 @@ template <int W> struct LaneBands {
             store(hn::MulAdd(factor, one, load(q1 + i * step)), q1 + i * step);
             store(hn::MulAdd(factor, x, load(qx + i * step)), qx + i * step);
         }
+    }
+
+    /// Diagonals W + 1 to `wide` of a symmetric matrix S, upper triangle: (i, j) at elements[i rowStep + j lanes].
+    struct Outer {
+        const double* elements;
+        std::size_t rowStep;
+        int wide;
+    };
+
+    /// C u1 and C ux, C what `outer` holds: R rows from i0 at a time, so that an element is loaded once for its row and its column.
+    template <int R>
+    static HWY_INLINE void multiplyOuterRows(const Outer& outer, std::ptrdiff_t n, std::ptrdiff_t i0, const double* u1,
+                                             const double* ux, double* z1, double* zx) {
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
+        const std::ptrdiff_t wide = outer.wide;
+        const double* const from = outer.elements + static_cast<std::size_t>(i0) * outer.rowStep;
+        Vec own1[R];
+        Vec ownX[R];
+        Vec sum1[R];
+        Vec sumX[R];
+        PATCHLIGHT_UNROLL
+        for (std::ptrdiff_t r = 0; r < R; ++r) {
+            own1[r] = load(u1 + (i0 + r) * step);
+            ownX[r] = load(ux + (i0 + r) * step);
+            sum1[r] = load(z1 + (i0 + r) * step);
+            sumX[r] = load(zx + (i0 + r) * step);
+        }
+        const auto column = [&](std::ptrdiff_t j, auto inside) {
+            const Vec their1 = load(u1 + j * step);
+            const Vec theirX = load(ux + j * step);
+            Vec other1 = load(z1 + j * step);
+            Vec otherX = load(zx + j * step);
+            PATCHLIGHT_UNROLL
+            for (std::ptrdiff_t r = 0; r < R; ++r) {
+                const std::ptrdiff_t k = j - i0 - r;
+                const Vec c = inside || (k > W && k <= wide)
+                                  ? load(from + static_cast<std::size_t>(r) * outer.rowStep + j * step)
+                                  : hn::Zero(Tag());
+                sum1[r] = hn::MulAdd(c, their1, sum1[r]);
+                sumX[r] = hn::MulAdd(c, theirX, sumX[r]);
+                other1 = hn::MulAdd(c, own1[r], other1);
+                otherX = hn::MulAdd(c, ownX[r], otherX);
+            }
+            store(other1, z1 + j * step);
+            store(otherX, zx + j * step);
+        };
+        const std::ptrdiff_t begin = i0 + W + 1;
+        const std::ptrdiff_t all = begin + R - 1; // from here to i0 + wide every row has an element
+        const std::ptrdiff_t end = std::min(n, i0 + R + wide);
+        for (std::ptrdiff_t j = begin; j < std::min(all, end); ++j) column(j, std::false_type());
+        for (std::ptrdiff_t j = all; j < std::min(i0 + wide + 1, end); ++j) column(j, std::true_type());
+        for (std::ptrdiff_t j = i0 + wide + 1; j < end; ++j) column(j, std::false_type());
+        PATCHLIGHT_UNROLL
+        for (std::ptrdiff_t r = 0; r < R; ++r) {
+            store(sum1[r], z1 + (i0 + r) * step);
+            store(sumX[r], zx + (i0 + r) * step);
+        }
+    }
+
+    /// What the diagonals beyond the band add to solutions u of (B + p) u = b, B the band of S = B + C:
+    /// (S + p)^-1 b = u - z + ..., z = (B + p)^-1 C u. Adds `factor` z, for b = 1 and b = x, to q1 and qx; what is left enters squared.
+    /// @param u1, ux  solutions; unit, inverse  factors of B + p; z1, zx  work, with W zeros before and behind
+    /// Cost: n (4 (wide - W) + 4 W).
+    static HWY_INLINE void refine(const Outer& outer, int n, const double* unit, const double* inverse, Vec factor,
+                                  const double* u1, const double* ux, double* z1, double* zx, double* q1, double* qx) {
+        const std::size_t vectorSize = static_cast<std::size_t>(n) * lanes();
+        std::memset(z1, 0, vectorSize * sizeof(double));
+        std::memset(zx, 0, vectorSize * sizeof(double));
+        constexpr int together = hn::MaxLanes(Tag()) == 8 ? 4 : 2; // as the registers allow
+        int i = 0;
+        for (; i + together <= n; i += together) multiplyOuterRows<together>(outer, n, i, u1, ux, z1, zx);
+        for (; i < n; ++i) multiplyOuterRows<1>(outer, n, i, u1, ux, z1, zx);
+        addSolutions(unit, inverse, n, factor, z1, zx, q1, qx);
     }
 
     /// Rows of the inverse's band that subtractInverse() holds: it needs the last W, and moves these up when it has come down to the first.

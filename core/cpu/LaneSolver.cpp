@@ -346,55 +346,6 @@ template <int W> struct Kernels : LaneBands<W> {
             }
     }
 
-    /// What S = B + C has beyond B's band, of the upper triangle of a full matrix: C u1 and C ux. Cost: 2 (n - W)^2.
-    static void multiplyOuter(const double* full, int n, const double* u1, const double* ux, double* z1, double* zx) {
-        const Tag d;
-        const std::size_t step = lanes();
-        const std::size_t row = (static_cast<std::size_t>(n) + 8) * step;
-        const auto at = [&](int i) { return static_cast<std::size_t>(i) * step; };
-        std::memset(z1, 0, at(n) * sizeof(double));
-        std::memset(zx, 0, at(n) * sizeof(double));
-        for (int i0 = 0; i0 + W + 1 < n; i0 += outerRows) {
-            // Rows that would begin beyond the last column have none.
-            Vec own1[outerRows];
-            Vec ownX[outerRows];
-            Vec sum1[outerRows];
-            Vec sumX[outerRows];
-            PATCHLIGHT_UNROLL
-            for (int r = 0; r < outerRows; ++r) {
-                own1[r] = load(u1 + at(i0 + r));
-                ownX[r] = load(ux + at(i0 + r));
-                sum1[r] = load(z1 + at(i0 + r));
-                sumX[r] = load(zx + at(i0 + r));
-            }
-            const double* from = full + static_cast<std::size_t>(i0) * row;
-            for (int j = i0 + W + 1; j < n; ++j) {
-                const Vec their1 = load(u1 + at(j));
-                const Vec theirX = load(ux + at(j));
-                Vec other1 = load(z1 + at(j));
-                Vec otherX = load(zx + at(j));
-                const bool all = j >= i0 + W + outerRows;
-                PATCHLIGHT_UNROLL
-                for (int r = 0; r < outerRows; ++r) {
-                    const Vec c =
-                        all || j > i0 + r + W ? load(from + static_cast<std::size_t>(r) * row + at(j)) : hn::Zero(d);
-                    sum1[r] = hn::MulAdd(c, their1, sum1[r]);
-                    sumX[r] = hn::MulAdd(c, theirX, sumX[r]);
-                    other1 = hn::MulAdd(c, own1[r], other1);
-                    otherX = hn::MulAdd(c, ownX[r], otherX);
-                }
-                store(other1, z1 + at(j));
-                store(otherX, zx + at(j));
-            }
-            PATCHLIGHT_UNROLL
-            for (int r = 0; r < outerRows; ++r) {
-                store(sum1[r], z1 + at(i0 + r));
-                store(sumX[r], zx + at(i0 + r));
-            }
-        }
-    }
-    static constexpr int outerRows = 4;
-
     /// Q_s of a core spectrum from its full S_s, as solveDense() leaves it: by the root of S's band B, with what C = S - B adds to Q 1 and Q xflux to first
     /// order, (S + p)^-1 b = u - (B + p)^-1 C u + ..., u = (B + p)^-1 b. Q's diagonals are those of B.
     static void rootCorrected(const LaneSolver::View& v, int s) {
@@ -544,8 +495,8 @@ template <int W> struct Kernels : LaneBands<W> {
             (void)Bands::template factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
             subtractInverse(unit, inverse, n, load(factor), b1, bx, z, v.ndiag, q, q1, qx);
             if (outside == nullptr) continue;
-            multiplyOuter(outside->full, n, b1, bx, z1, zx);
-            Bands::addSolutions(unit, inverse, n, load(factor), z1, zx, q1, qx);
+            Bands::refine({outside->full, (order + 8) * step, n - 1}, n, unit, inverse, load(factor), b1, bx, z1, zx,
+                          q1, qx);
         }
         if (outside == nullptr) return;
         // What is left of C is its square.

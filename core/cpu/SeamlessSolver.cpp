@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/cpu/SeamlessSolver.cpp"
@@ -23,7 +22,7 @@ namespace patchlight::HWY_NAMESPACE {
 inline constexpr int seamTile = 4;
 
 /// Segments whose blocks are factorised with `SeamBand` off-diagonals. S_s has `wide` of them, rows (i, i + d) at [i (wide + 1) + d][lanes]: those beyond
-/// SeamBand are small, and corrected for (refine()).
+/// SeamBand are small, and corrected for (LaneBands::refine()).
 template <int SeamBand> struct Seam : LaneBands<SeamBand> {
     using Bands = LaneBands<SeamBand>;
     using Bands::lanes, Bands::load, Bands::store;
@@ -339,72 +338,6 @@ template <int SeamBand> struct Seam : LaneBands<SeamBand> {
         }
     }
 
-    /// C u1 and C ux, C what S has beyond the narrow band: R rows from i0 at a time, so that an element is loaded once for its row and its column.
-    template <int R>
-    static HWY_INLINE void multiplyOuterRows(const double* schur, std::ptrdiff_t wide, std::ptrdiff_t n,
-                                             std::ptrdiff_t i0, const double* u1, const double* ux, double* z1,
-                                             double* zx) {
-        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(lanes());
-        const std::ptrdiff_t rowLength = (wide + 1) * step;
-        Vec own1[R];
-        Vec ownX[R];
-        Vec sum1[R];
-        Vec sumX[R];
-        PATCHLIGHT_UNROLL
-        for (std::ptrdiff_t r = 0; r < R; ++r) {
-            own1[r] = load(u1 + (i0 + r) * step);
-            ownX[r] = load(ux + (i0 + r) * step);
-            sum1[r] = load(z1 + (i0 + r) * step);
-            sumX[r] = load(zx + (i0 + r) * step);
-        }
-        const auto column = [&](std::ptrdiff_t j, auto inside) {
-            const Vec their1 = load(u1 + j * step);
-            const Vec theirX = load(ux + j * step);
-            Vec other1 = load(z1 + j * step);
-            Vec otherX = load(zx + j * step);
-            PATCHLIGHT_UNROLL
-            for (std::ptrdiff_t r = 0; r < R; ++r) {
-                const std::ptrdiff_t k = j - i0 - r;
-                const Vec c = inside || (k > SeamBand && k <= wide) ? load(schur + (i0 + r) * rowLength + k * step)
-                                                                    : hn::Zero(Tag());
-                sum1[r] = hn::MulAdd(c, their1, sum1[r]);
-                sumX[r] = hn::MulAdd(c, theirX, sumX[r]);
-                other1 = hn::MulAdd(c, own1[r], other1);
-                otherX = hn::MulAdd(c, ownX[r], otherX);
-            }
-            store(other1, z1 + j * step);
-            store(otherX, zx + j * step);
-        };
-        const std::ptrdiff_t begin = i0 + SeamBand + 1;
-        const std::ptrdiff_t all = begin + R - 1; // from here to i0 + wide every row has an element
-        const std::ptrdiff_t end = std::min(n, i0 + R + wide);
-        for (std::ptrdiff_t j = begin; j < std::min(all, end); ++j) column(j, std::false_type());
-        for (std::ptrdiff_t j = all; j < std::min(i0 + wide + 1, end); ++j) column(j, std::true_type());
-        for (std::ptrdiff_t j = i0 + wide + 1; j < end; ++j) column(j, std::false_type());
-        PATCHLIGHT_UNROLL
-        for (std::ptrdiff_t r = 0; r < R; ++r) {
-            store(sum1[r], z1 + (i0 + r) * step);
-            store(sumX[r], zx + (i0 + r) * step);
-        }
-    }
-
-    /// What the diagonals beyond the narrow band add to solutions u of (B + p) u = b, B the narrow part of S = B + C:
-    /// (S + p)^-1 b = u - z + ..., z = (B + p)^-1 C u. Adds `factor` z, for b = 1 and b = x, to q1 and qx; what is left enters squared.
-    /// @param u1, ux  solutions; unit, inverse  factors of B + p; z1, zx  work, with SeamBand zeros before and behind
-    /// Cost: n (4 (wide - band) + 4 band).
-    static HWY_INLINE void refine(const double* schur, int wide, int n, const double* unit, const double* inverse,
-                                  Vec factor, const double* u1, const double* ux, double* z1, double* zx, double* q1,
-                                  double* qx) {
-        const std::size_t vectorSize = static_cast<std::size_t>(n) * lanes();
-        std::memset(z1, 0, vectorSize * sizeof(double));
-        std::memset(zx, 0, vectorSize * sizeof(double));
-        constexpr int together = hn::MaxLanes(Tag()) == 8 ? 4 : 2; // as the registers allow
-        int i = 0;
-        for (; i + together <= n; i += together) multiplyOuterRows<together>(schur, wide, n, i, u1, ux, z1, zx);
-        for (; i < n; ++i) multiplyOuterRows<1>(schur, wide, n, i, u1, ux, z1, zx);
-        Bands::addSolutions(unit, inverse, n, factor, z1, zx, q1, qx);
-    }
-
     /// Pivots of S - shift; where one is not positive its bin is taken out, so that those after it speak of the rest. @return the smallest pivot
     static Vec pivots(const double* s, Vec shift, int n, double* unit, double* pivot) {
         const Tag d;
@@ -569,7 +502,8 @@ template <int SeamBand> struct Seam : LaneBands<SeamBand> {
             }
             (void)Bands::template factorise<true>(matrix, load(pole), n, unit, pivot, inverse, b1, x, bx);
             Bands::subtractInverse(unit, inverse, n, load(factor), b1, bx, ring, v.ndiag, q, q1, qx);
-            refine(schur, v.wide, n, unit, inverse, load(factor), b1, bx, z1, zx, q1, qx);
+            Bands::refine({schur, wideWidth * step - step, v.wide}, n, unit, inverse, load(factor), b1, bx, z1, zx, q1,
+                          qx);
         }
     }
 };
