@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace patchlight {
 
@@ -23,11 +24,11 @@ constexpr int chunkBins = 400;
 /// Spots that a thread keeps at most, in doubles: 128 MiB, what a bundle of DESI's r camera needs.
 constexpr std::size_t mostSpotValues = std::size_t{1} << 24;
 /// Bins of context on both sides of a segment, of a patch whose Q is computed anew, and where it must not be felt at all.
-constexpr int usualContext = 40; ///< 60 where bins are narrow, and condition numbers higher
+constexpr int usualContext = 40; ///< 66 where bins are narrow, and condition numbers higher
 constexpr int wideContext = 56;
 constexpr int tightContext = 100;
 /// Bands of the first rung: the first of them that holds a spectrum's own block and ndiag diagonals.
-constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {14, 40, 46}, {20, 48, 54}}};
+constexpr std::array<SeamlessSolver::Bands, 3> usualBands{{{8, 24, 30}, {14, 48, 54}, {20, 48, 54}}};
 /// Norm of what lies beyond a band over its largest element: it falls off by a factor e every five bins.
 constexpr double outerNorm = 10.0;
 /// Solutions of the segments until the residual must have vanished.
@@ -81,7 +82,7 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
     collectSums(plan);
     failed_.assign(bins, 0);
     // Flux from beyond the context is missed: 1e-7 sigma of a line with a signal to noise ratio of 40 that lies there, and ten times less every 7 bins.
-    const int context = bands_.narrow > usualBands.front().narrow ? usualContext + 20 : usualContext;
+    const int context = bands_.narrow > usualBands.front().narrow ? usualContext + 26 : usualContext;
     context_ = std::max(bounds.flux < ErrorBounds().flux ? tightContext : context, plan.grid.pad);
     makeSegments(plan);
     {
@@ -107,8 +108,16 @@ void SeamlessPath::run(const FrameInput& input, const Batch& batch, const FrameO
         decorrelate(input, bounds, output, waiting);
     }
     solveWithAllNeighbours(input, output, exact, tile, waiting);
-    if (!waiting.empty()) decorrelateWider(input, bounds, output, waiting);
-    if (!waiting.empty()) decorrelateAnew(input, output, waiting);
+    // Apart, because what waits at a seam needs more context.
+    const auto atSeam =
+        std::stable_partition(waiting.begin(), waiting.end(), [](const Waiting& one) { return !one.seam; });
+    std::vector<Waiting> seams(atSeam, waiting.end());
+    waiting.erase(atSeam, waiting.end());
+    for (const auto& [part, least] : {std::pair(&waiting, wideContext), std::pair(&seams, tightContext)}) {
+        const int anew = std::max(least, context_);
+        if (!part->empty()) decorrelateWider(input, bounds, output, anew, *part);
+        if (!part->empty()) decorrelateAnew(input, output, anew, *part);
+    }
     {
         const NamedRange range(input.timeline, "quality", tags);
         measure(input, output);
@@ -668,11 +677,10 @@ void SeamlessPath::solveWithAllNeighbours(const FrameInput& input, const FrameOu
 /// The second rung, for the spectra and patches that wait: Q of the same S, from factors with a wider band and with more context. Takes those for which that
 /// does off the list.
 void SeamlessPath::decorrelateWider(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
-                                    std::vector<Waiting>& waiting) {
+                                    int context, std::vector<Waiting>& waiting) {
     const Plan& plan = *input.plan;
     const NamedRange range(input.timeline, "wide band");
     const std::size_t lanes = size(SeamlessSolver::lanes());
-    const int context = anewContext(waiting);
     const int n = plan.grid.nwavestep + 2 * context;
     const SeamlessSolver::Bands bands{SeamlessSolver::narrowBands[2], bands_.wide, bands_.tail};
     if (!wide_) wide_ = std::make_unique<SeamlessSolver>();
@@ -711,12 +719,6 @@ void SeamlessPath::decorrelateWider(const FrameInput& input, const ErrorBounds& 
     waiting = std::move(left);
 }
 
-/// Context of the rungs after the first.
-int SeamlessPath::anewContext(const std::vector<Waiting>& waiting) const {
-    const bool seams = std::any_of(waiting.begin(), waiting.end(), [](const Waiting& one) { return one.seam; });
-    return std::max(seams ? tightContext : wideContext, context_);
-}
-
 /// S, xflux and leak of a spectrum's bins from `first` on, into a lane of wide_. Each row is taken from the segment that the bin's xflux is from.
 void SeamlessPath::copySchur(int spectrum, int first, int n, std::size_t lane) {
     const std::size_t lanes = size(SeamlessSolver::lanes());
@@ -742,10 +744,10 @@ void SeamlessPath::copySchur(int spectrum, int first, int n, std::size_t lane) {
 }
 
 /// The third rung: Q from elimination anew with full blocks. xflux is there already.
-void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& output, std::vector<Waiting>& waiting) {
+void SeamlessPath::decorrelateAnew(const FrameInput& input, const FrameOutput& output, int context,
+                                   std::vector<Waiting>& waiting) {
     const Plan& plan = *input.plan;
     const std::size_t lanes = size(SeamlessSolver::lanes());
-    const int context = anewContext(waiting);
     const int n = plan.grid.nwavestep + 2 * context;
     std::vector<Run> runs = makeRuns(plan, waiting, context);
     const NamedRange range(input.timeline, "full blocks");

@@ -85,11 +85,11 @@ private:
                      std::vector<Waiting>& waiting);
     void solveWithAllNeighbours(const FrameInput& input, const FrameOutput& output, PatchSolver& exact, SpotTile& tile,
                                 std::vector<Waiting>& waiting);
-    void decorrelateAnew(const FrameInput& input, const FrameOutput& output, std::vector<Waiting>& waiting);
+    void decorrelateAnew(const FrameInput& input, const FrameOutput& output, int context,
+                         std::vector<Waiting>& waiting);
     [[nodiscard]] std::vector<Run> makeRuns(const Plan& plan, std::vector<Waiting>& waiting, int context) const;
-    void decorrelateWider(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output,
+    void decorrelateWider(const FrameInput& input, const ErrorBounds& bounds, const FrameOutput& output, int context,
                           std::vector<Waiting>& waiting);
-    [[nodiscard]] int anewContext(const std::vector<Waiting>& waiting) const;
     void copySchur(int spectrum, int first, int n, std::size_t lane);
     template <class Body> static void forAsked(std::span<const Run> part, int nspec, const Body& body);
     template <class Solver>
@@ -104,10 +104,10 @@ private:
     void solveExactly(const FrameInput& input, const FrameOutput& output, PatchSolver& exact, SpotTile& tile) const;
     /// PatchStatus bits: why a result may not be kept; 0: it may.
     [[nodiscard]] static std::uint32_t judge(const Check& check, const ErrorBounds& bounds);
-    /// True where second neighbours matter.
     /// True where what a neighbour's blocks have beyond their narrow band may not be left out of its elimination.
     [[nodiscard]] bool isTainted(const Plan& plan, int spectrum, int step, const Check& check,
                                  const ErrorBounds& bounds) const;
+    /// True where second neighbours matter.
     [[nodiscard]] static bool isFar(const Check& check, const ErrorBounds& bounds);
     void note(const Plan& plan, int spectrum, int step, const Check& check, std::uint32_t status);
     [[nodiscard]] PatchReport& reportOf(const Plan& plan, int spectrum, int step);
