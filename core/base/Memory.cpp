@@ -10,33 +10,21 @@
 
 namespace patchlight {
 
-namespace {
-
-/// madvise() for the whole pages of a block. Advice that is refused does no harm.
-[[maybe_unused]] void advise(void* memory, std::size_t bytes, int advice) {
+void touchPages(void* memory, std::size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
     static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
     const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
     const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
-    if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
-}
-
-constexpr std::size_t worthIt = std::size_t{4} << 20; // smaller blocks may be pages that are there already
-
-} // namespace
-
-void preferLargePages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
-#ifdef MADV_HUGEPAGE
-    if (bytes >= worthIt) advise(memory, bytes, MADV_HUGEPAGE);
-#endif
-}
-
-void touchPages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
-#ifdef MADV_POPULATE_WRITE
-    advise(memory, bytes, MADV_POPULATE_WRITE);
+    // Where it is refused, pages are made when they are written.
+    if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
+#else
+    (void)memory;
+    (void)bytes;
 #endif
 }
 
 void touchPages(void* memory, std::size_t bytes, int threads) {
+    constexpr std::size_t worthIt = std::size_t{4} << 20; // smaller blocks may be pages that are there already
     constexpr std::size_t chunk = std::size_t{2} << 20;
     if (bytes < worthIt || threadsToUse(threads) == 1) return;
     // A page that two chunks share is left to whoever writes it.

@@ -1,7 +1,5 @@
 #pragma once
 
-#include "core/base/Memory.h"
-
 #include <hwy/aligned_allocator.h>
 
 #include <cstddef>
@@ -18,7 +16,6 @@ public:
             memory_.reset();
             memory_ = hwy::AllocateAligned<double>(count);
             if (!memory_) throw std::bad_alloc();
-            preferLargePages(memory_.get(), count * sizeof(double));
             size_ = count;
         }
         return memory_.get();
