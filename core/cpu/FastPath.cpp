@@ -419,8 +419,14 @@ void FastPath::measurePatch(const FrameInput& input, const Member& member, const
         double* sums = chi2Sums_.require(size(patch.core.count() * 2 * slots));
         std::fill_n(sums, size(patch.core.count() * 2 * slots), 0.0);
         held_.assign(size(nspec), IndexRange{patch.bins.first, patch.bins.first});
-        const IndexRange rows{std::max(window.y.first, spots_.rows().first),
-                              std::min(window.y.last, spots_.rows().last)};
+        // Rows with light of the core's bins: chi2pix is theirs.
+        IndexRange rows{window.y.last, window.y.first};
+        for (int spectrum = patch.core.first; spectrum < patch.core.last; ++spectrum) {
+            rows.first = std::min(rows.first, spots_.cornerY(spectrum, patch.coreBins.first));
+            rows.last = std::max(rows.last, spots_.cornerY(spectrum, patch.coreBins.last - 1) + spots_.stampY());
+        }
+        rows.first = std::max({rows.first, window.y.first, spots_.rows().first});
+        rows.last = std::min({rows.last, window.y.last, spots_.rows().last});
         // Part of a row of spots lies in the window's columns; one beside it has no room in the margins and nothing to say.
         const auto inWindow = [&](int spectrum, int row) {
             const int left = spots_.columnOrigin(spectrum, row);
