@@ -52,6 +52,8 @@ tidy: ## clang-tidy over all sources
 
 fuzz-build:
 	@scripts/install-dependencies build fuzz
+	@# The optimised program makes the files that fuzzing starts from.
+	@$(call configure_and_build,release,,--target patchlight)
 	@$(call configure_and_build,fuzz)
 
 fuzz: fuzz-build ## fuzz the file readers for FUZZ_SECONDS each

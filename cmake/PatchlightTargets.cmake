@@ -36,7 +36,7 @@ endfunction()
 # patchlight_optimise_sanitized(<file> ...): the presets with sanitizers build at -Og, which compiles twice as fast as -O1; these files are where the
 # tests then spend their time, and are worth -O1.
 function(patchlight_optimise_sanitized)
-    if(PATCHLIGHT_SANITIZE AND NOT PATCHLIGHT_FUZZ)
+    if(PATCHLIGHT_SANITIZE)
         set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -O1)
     endif()
 endfunction()
