@@ -2,7 +2,8 @@
 #include "core/base/Error.h"
 #include "core/io/FitsHeader.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <cmath>
 #include <limits>

@@ -7,7 +7,8 @@
 #include "core/simulate/Instrument.h"
 
 #include <QFileInfo>
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <cmath>
 #include <stop_token>

@@ -3,7 +3,8 @@
 #include "core/analysis/Statistics.h"
 #include "core/base/Error.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <cmath>
 #include <limits>

@@ -8,7 +8,8 @@
 #include "tests/support/TestSupport.h"
 
 #include <QFile>
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <cmath>
 #include <map>

@@ -10,7 +10,8 @@
 #include "core/simulate/Instrument.h"
 #include "tests/support/TestSupport.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <cmath>
 #include <limits>

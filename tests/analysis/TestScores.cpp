@@ -1,6 +1,7 @@
 #include "core/analysis/Scores.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,8 @@
 #include "core/analysis/TerminalPlot.h"
 
+#include <QObject>
 #include <QStringList>
-#include <QtTest>
+#include <QTest>
 
 #include <cmath>
 #include <limits>

@@ -1,7 +1,8 @@
 #include "core/base/Memory.h"
 #include "core/base/Parallel.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <atomic>
 #include <stdexcept>

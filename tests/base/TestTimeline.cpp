@@ -1,6 +1,7 @@
 #include "core/base/Timeline.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

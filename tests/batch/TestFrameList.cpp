@@ -3,7 +3,7 @@
 #include "app/batch/SlurmScript.h"
 #include "core/base/Error.h"
 
-#include <QtTest/QTest>
+#include <QTest>
 
 #include <algorithm>
 #include <string>

@@ -1,6 +1,6 @@
 #include "app/batch/Scheduler.h"
 
-#include <QtTest/QTest>
+#include <QTest>
 
 #include <algorithm>
 #include <map>

@@ -3,9 +3,11 @@
 #include "tests/io/FitsBytes.h"
 
 #include <QDir>
+#include <QFile>
 #include <QFileInfo>
+#include <QObject>
 #include <QTemporaryDir>
-#include <QtTest>
+#include <QTest>
 
 #include <cerrno>
 #include <csignal>

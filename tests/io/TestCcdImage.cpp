@@ -4,8 +4,10 @@
 #include "tests/io/FitsBytes.h"
 #include "tests/support/TestSupport.h"
 
+#include <QFile>
+#include <QObject>
 #include <QTemporaryDir>
-#include <QtTest>
+#include <QTest>
 
 #include <cmath>
 #include <cstring>

@@ -2,7 +2,8 @@
 #include "core/io/FitsHeader.h"
 #include "tests/io/FitsBytes.h"
 
-#include <QtTest>
+#include <QObject>
+#include <QTest>
 
 #include <limits>
 

@@ -4,8 +4,9 @@
 #include "core/io/FitsWriter.h"
 #include "tests/io/FitsBytes.h"
 
+#include <QObject>
 #include <QTemporaryDir>
-#include <QtTest>
+#include <QTest>
 
 #include <cmath>
 

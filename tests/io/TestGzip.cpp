@@ -5,8 +5,10 @@
 #include "tests/io/CfitsioFile.h"
 #include "tests/io/FitsBytes.h"
 
+#include <QFile>
+#include <QObject>
 #include <QTemporaryDir>
-#include <QtTest>
+#include <QTest>
 
 #include <algorithm>
 #include <cmath>

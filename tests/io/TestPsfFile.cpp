@@ -5,8 +5,10 @@
 #include "tests/io/SmallPsf.h"
 #include "tests/support/TestSupport.h"
 
+#include <QFile>
+#include <QObject>
 #include <QTemporaryDir>
-#include <QtTest>
+#include <QTest>
 
 #include <cmath>
 
