@@ -30,6 +30,9 @@ patchlight_need_package(fmt libfmt-dev CONFIG)
 patchlight_need_package(spdlog libspdlog-dev CONFIG)
 patchlight_need_package(hwy libhwy-dev CONFIG)
 
+# Where it is missing, zlib inflates, at little more than half the speed.
+pkg_check_modules(LIBISAL QUIET IMPORTED_TARGET libisal)
+
 find_path(PATCHLIGHT_ASIO_INCLUDE asio.hpp)
 mark_as_advanced(PATCHLIGHT_ASIO_INCLUDE)
 if(NOT PATCHLIGHT_ASIO_INCLUDE)

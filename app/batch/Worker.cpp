@@ -265,7 +265,7 @@ struct Worker::Impl {
             control.stop = frame.stop.get_token();
             control.painter = &backend;
             if (order.parts == 1) {
-                ExtractionResult result = extractFrame(backend, setup.pixels.view(), *setup.psf, setup.plan, control);
+                ExtractionResult result = extractFrame(backend, setup.image->view(), *setup.psf, setup.plan, control);
                 frame.outputs = finish(frame, std::move(result), control);
             } else if (order.part > 0) {
                 const IndexRange spectra = partSpectra(setup.plan, order.part, order.parts);
@@ -291,7 +291,7 @@ struct Worker::Impl {
         options.specmin = spectra.first;
         options.nspec = spectra.count();
         const Plan plan = makePlan(*setup.psf, options, setup.plan.grid.scale);
-        return extractFrame(backend, setup.pixels.view(), *setup.psf, plan, control);
+        return extractFrame(backend, setup.image->view(), *setup.psf, plan, control);
     }
 
     /// A member's work is done with this: the leader has the rest.

@@ -17,6 +17,7 @@
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -114,6 +115,15 @@ void runOnRanks(const ExtractArguments& arguments) {
                  outcome.seconds);
 }
 
+/// What follows the pixels in a .gz file may take a moment. @throws Error, Cancelled
+void finishReading(const ArrivingImage& image, Interrupt& interrupt) {
+    using namespace std::chrono_literals;
+    while (!image.waitForEnd(50ms)) {
+        interrupt.poll();
+        if (interrupt.token().stop_requested()) throw Cancelled();
+    }
+}
+
 void runExtract(ExtractArguments& arguments) {
     applyForeignOptions(arguments);
     const FrameTask& task = arguments.task;
@@ -127,7 +137,8 @@ void runExtract(ExtractArguments& arguments) {
 
     Timeline timeline;
     Timeline* const ranges = arguments.trace.empty() ? nullptr : &timeline;
-    FrameSetup setup = readFrameTask(task, *backend, ranges, arguments.run.threads);
+    // Threads that read beside those that compute would need address space of their own.
+    FrameSetup setup = beginFrameTask(task, ranges, addressSpaceIsLimited() ? 1 : arguments.run.threads);
     const Plan& plan = setup.plan;
     spdlog::info("extracting spectra {}-{}, {} wavelengths {:.2f}-{:.2f} step {:g} Angstrom, {} patches; {}",
                  plan.specmin, plan.specmin + plan.nspec - 1, plan.grid.nwave, plan.grid.wmin,
@@ -145,9 +156,13 @@ void runExtract(ExtractArguments& arguments) {
         interrupt.poll();
         progress.update(now.patchesDone, now.patchesTotal);
     };
-    ExtractionResult result = extractFrame(*backend, setup.pixels.view(), *setup.psf, plan, control);
+    control.rows = &setup.image->rows();
+    control.waiting = [&] { interrupt.poll(); };
+    ExtractionResult result = extractFrame(*backend, setup.image->view(), *setup.psf, plan, control);
     progress.finish();
     spdlog::info("extracted {} spectra in {:.2f} s", plan.nspec, result.seconds);
+    finishReading(*setup.image, interrupt);
+    completeFrameTask(task, *backend, setup);
     control.progress = nullptr;
     control.painter = backend.get();
     PatchCounts counts;

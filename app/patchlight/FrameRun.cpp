@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -83,29 +84,38 @@ FitsTable readFibermap(const std::string& path, const Psf& psf, const Extraction
 
 } // namespace
 
-FrameSetup readFrameTask(const FrameTask& task, const Backend& backend, Timeline* timeline, int threads) {
+FrameSetup beginFrameTask(const FrameTask& task, Timeline* timeline, int threads) {
     FrameSetup setup;
     setup.psf = [&] {
         const NamedRange range(timeline, "read PSF");
         return std::make_shared<const Psf>(readPsf(task.psf));
     }();
-    CcdImage image = [&] {
-        const NamedRange range(timeline, "read image");
-        return readCcdImage(task.image, {.threads = threads});
-    }();
+    setup.image = std::make_unique<ArrivingImage>(task.image, threads, timeline);
+    const CcdImage& image = setup.image->about();
     requireSameSize(image, *setup.psf);
-    if (!task.fibermap.empty()) image.fibermap = readFibermap(task.fibermap, *setup.psf, task.options);
-
-    double factor = 1.0;
+    if (!task.fibermap.empty()) setup.fibermap = readFibermap(task.fibermap, *setup.psf, task.options);
     if (task.options.barycentricCorrection) {
-        factor =
-            barycentricFactor(image.header, image.fibermap ? &image.fibermap->header : nullptr, kittPeak, image.path);
-        spdlog::info("barycentric factor {:.11f}", factor);
+        setup.image->finish(); // coordinates may be in the fibermap, behind the pixels
+        const std::optional<FitsTable>& fibermap = setup.fibermap ? setup.fibermap : image.fibermap;
+        setup.barycentricFactor =
+            barycentricFactor(image.header, fibermap ? &fibermap->header : nullptr, kittPeak, image.path);
+        spdlog::info("barycentric factor {:.11f}", setup.barycentricFactor);
     }
-    setup.plan = makePlan(*setup.psf, task.options, factor);
-    describeFrame(setup.described, image, *setup.psf, setup.plan, task.image, task.psf, backend, factor);
-    const NamedRange range(timeline, "weights");
-    setup.pixels = weightedPixels(std::move(image), threads);
+    setup.plan = makePlan(*setup.psf, task.options, setup.barycentricFactor);
+    return setup;
+}
+
+void completeFrameTask(const FrameTask& task, const Backend& backend, FrameSetup& setup) {
+    setup.image->finish();
+    CcdImage image = setup.image->about();
+    if (setup.fibermap) image.fibermap = std::move(setup.fibermap);
+    describeFrame(setup.described, image, *setup.psf, setup.plan, task.image, task.psf, backend,
+                  setup.barycentricFactor);
+}
+
+FrameSetup readFrameTask(const FrameTask& task, const Backend& backend, Timeline* timeline, int threads) {
+    FrameSetup setup = beginFrameTask(task, timeline, threads);
+    completeFrameTask(task, backend, setup);
     return setup;
 }
 
@@ -122,8 +132,8 @@ FrameOutputs finishFrame(const FrameTask& task, FrameSetup& setup, ExtractionRes
         outputs.frame.scores = computeScores(outputs.frame, warning, control.threads);
         if (!warning.empty()) spdlog::warn("{}{}", name, warning);
     }
-    outputs.nx = setup.pixels.nx;
-    outputs.ny = setup.pixels.ny;
+    outputs.nx = setup.image->about().nx;
+    outputs.ny = setup.image->about().ny;
     if (!task.model.empty())
         outputs.model = paintModel(result.modelFlux, *setup.psf, setup.plan, outputs.nx, outputs.ny, control);
     return outputs;

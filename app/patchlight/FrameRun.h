@@ -1,9 +1,10 @@
 #pragma once
 
 #include "core/engine/Engine.h"
-#include "core/image/CcdImage.h"
+#include "core/image/ArrivingImage.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,11 +30,18 @@ struct FrameTask {
 struct FrameSetup {
     std::shared_ptr<const Psf> psf;
     Plan plan;
-    WeightedPixels pixels;
+    std::unique_ptr<ArrivingImage> image;
+    std::optional<FitsTable> fibermap; ///< to use instead of the image's own
+    double barycentricFactor = 1;
     ExtractedFrame described; ///< header and fibermap only
 };
 
-/// Reads image, PSF and fibermap and plans the extraction. @param threads that read; 0: all cores. @throws Error, UsageError
+/// Reads PSF and fibermap, begins to read the image, and plans the extraction, which can begin then (RunControl::rows).
+/// @param threads that read the image, 0: all cores; one reads it as a whole. @throws Error, UsageError
+[[nodiscard]] FrameSetup beginFrameTask(const FrameTask& task, Timeline* timeline, int threads);
+/// Waits until the image has been read to its end, and describes the frame. @throws Error
+void completeFrameTask(const FrameTask& task, const Backend& backend, FrameSetup& setup);
+/// Both, one after the other.
 [[nodiscard]] FrameSetup readFrameTask(const FrameTask& task, const Backend& backend, Timeline* timeline, int threads);
 
 /// A frame ready to be written.

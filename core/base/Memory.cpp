@@ -4,11 +4,26 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 namespace patchlight {
+
+RawMemory::RawMemory(std::size_t bytes) : bytes_(std::malloc(std::max<std::size_t>(bytes, 1))) {
+    if (!bytes_) throw std::bad_alloc();
+}
+
+void RawMemory::Free::operator()(void* memory) const { std::free(memory); }
+
+void giveBackFreedMemory() {
+#ifdef __GLIBC__
+    (void)::malloc_trim(0);
+#endif
+}
 
 void touchPages(void* memory, std::size_t bytes) {
 #ifdef MADV_POPULATE_WRITE

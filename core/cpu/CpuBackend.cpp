@@ -157,6 +157,7 @@ public:
     }
     /// Few enough that a bundle makes work for many threads, enough that the padding's spots are not evaluated too often twice.
     [[nodiscard]] int batchSteps(const Plan&) const override { return 8; }
+    [[nodiscard]] bool takesRowsAsTheyArrive() const override { return true; }
     [[nodiscard]] std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) override {
         const int count = lanes > 0 ? lanes : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
         return std::make_unique<CpuFrameJob>(input, options_, count, pool_);

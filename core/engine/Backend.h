@@ -81,6 +81,9 @@ public:
     [[nodiscard]] virtual std::string description() const = 0;
     /// Wavelength steps a batch should have for this plan.
     [[nodiscard]] virtual int batchSteps(const Plan& plan) const = 0;
+    /// Whether FrameJob::run() reads no other rows of the CCD than rowsNeeded() says, and nothing else reads any, so that rows may still
+    /// arrive; else a frame begins when all are there.
+    [[nodiscard]] virtual bool takesRowsAsTheyArrive() const { return false; }
     /// @param lanes how many threads will call run(); 0: as many as the backend finds useful
     [[nodiscard]] virtual std::unique_ptr<FrameJob> begin(const FrameInput& input, int lanes) = 0;
     /// Paints a model image, [ny][nx], electrons, where the backend has a way of its own to do so; empty where it has none.

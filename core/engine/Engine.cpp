@@ -3,6 +3,7 @@
 #include "core/base/Error.h"
 #include "core/base/Parallel.h"
 #include "core/base/Timeline.h"
+#include "core/image/RowGate.h"
 #include "core/psf/GaussHermite.h"
 #include "core/psf/Psf.h"
 
@@ -56,6 +57,36 @@ void parallelFor(int count, int lanes, const std::stop_token& stop, const std::f
     if (stop.stop_requested()) throw Cancelled();
 }
 
+/// Waits until rows [0, rows) of the image are there. @throws Cancelled, what the image's reader met
+void awaitRows(const RunControl& control, int rows, std::mutex& mutex) {
+    using namespace std::chrono_literals;
+    if (control.rows == nullptr || control.rows->waitFor(rows, 0ms)) return;
+    const NamedRange range(control.timeline, "wait for rows");
+    while (!control.rows->waitFor(rows, 50ms)) {
+        if (control.stop.stop_requested()) throw Cancelled();
+        if (!control.waiting) continue;
+        const std::lock_guard lock(mutex);
+        control.waiting();
+    }
+}
+
+/// A batch, and what it waits for.
+struct Task {
+    Batch batch;
+    int rows = 0; ///< rows [0, rows) of the image must be there
+};
+
+/// Batches in the order in which they are begun. Where rows are missing, those that need the lowest first: all bundles at their shortest
+/// wavelengths, so that there is work for all threads.
+std::vector<Task> tasksOf(const Plan& plan, const PsfView& psf, int steps, int ny, const RowGate* rows) {
+    std::vector<Task> tasks;
+    for (const Batch& batch : makeBatches(plan, steps)) tasks.push_back({batch, 0});
+    if (rows == nullptr || rows->ready() >= ny) return tasks;
+    for (Task& task : tasks) task.rows = rowsNeeded(psf, plan, task.batch, ny);
+    std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.rows < b.rows; });
+    return tasks;
+}
+
 ExtractedFrame emptyFrame(const Plan& plan, int threads) {
     const auto nspec = static_cast<std::size_t>(plan.nspec);
     const auto nwave = static_cast<std::size_t>(plan.grid.nwave);
@@ -96,19 +127,22 @@ ExtractionResult extractFrame(Backend& backend, const CcdView& ccd, const Psf& p
 
     const FrameInput input{ccd, psf.view(), &plan, control.timeline};
     const int steps = control.batchSteps > 0 ? control.batchSteps : backend.batchSteps(plan);
-    const std::vector<Batch> batches = makeBatches(plan, plan.options.method == Method::Seamless ? plan.nsteps : steps);
+    std::mutex mutex; // of what control is told
+    if (!backend.takesRowsAsTheyArrive()) awaitRows(control, ccd.ny, mutex);
+    const std::vector<Task> tasks =
+        tasksOf(plan, input.psf, plan.options.method == Method::Seamless ? plan.nsteps : steps, ccd.ny, control.rows);
     const std::unique_ptr<FrameJob> job = backend.begin(input, threadCount(control));
     const FrameOutput output{&result.frame, &result.modelFlux, result.reports.data()};
 
-    std::mutex progressMutex;
     Progress progress;
     progress.patchesTotal = plan.patchCount();
     progress.frame = &result.frame;
-    parallelFor(static_cast<int>(batches.size()), job->lanes(), control.stop, [&](int index, int lane) {
-        const Batch& batch = batches[static_cast<std::size_t>(index)];
+    parallelFor(static_cast<int>(tasks.size()), job->lanes(), control.stop, [&](int index, int lane) {
+        const auto& [batch, rows] = tasks[static_cast<std::size_t>(index)];
+        awaitRows(control, rows, mutex);
         job->run(batch, lane, output);
         if (control.progress) {
-            const std::lock_guard lock(progressMutex);
+            const std::lock_guard lock(mutex);
             progress.patchesDone += batch.subbundles.count() * batch.steps.count();
             progress.batch = batch;
             control.progress(progress);

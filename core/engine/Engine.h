@@ -11,6 +11,7 @@
 namespace patchlight {
 
 class Psf;
+class RowGate;
 
 /// Progress of a run, told between batches. Called from worker threads, one call at a time.
 struct Progress {
@@ -29,6 +30,10 @@ struct RunControl {
     std::stop_token stop;
     std::function<void(const Progress&)> progress;
     Timeline* timeline = nullptr;
+    /// Where the image still arrives: a batch begins when its rows are there, those that need the lowest first. Null: all rows are there.
+    const RowGate* rows = nullptr;
+    std::function<void()>
+        waiting; ///< called now and then while rows are waited for; one call at a time, none during `progress`
     Backend* painter =
         nullptr; ///< paints the model image where it can; otherwise the CPU does, as it does where this is null
 };

@@ -158,6 +158,26 @@ std::vector<Batch> makeBatches(const Plan& plan, int steps) {
     return batches;
 }
 
+int rowsNeeded(const PsfView& psf, const Plan& plan, const Batch& batch, int ny) {
+    if (plan.options.method == Method::Seamless) return ny;
+    const int first = plan.patch(batch.subbundles.first, batch.steps.first).bins.first;
+    const int last = plan.patch(batch.subbundles.first, batch.steps.last - 1).bins.last;
+    std::vector<double> wavelength;
+    for (int bin = first; bin < last; ++bin) wavelength.push_back(plan.grid.wavelength(bin));
+    std::vector<double> y(wavelength.size());
+    const IndexRange spectra{plan.subbundles[static_cast<std::size_t>(batch.subbundles.first)].padded.first,
+                             plan.subbundles[static_cast<std::size_t>(batch.subbundles.last - 1)].padded.last};
+    constexpr int rounding = 1; // traces may be summed up in another order where spots are made
+    int rows = 0;
+    for (int s = spectra.first; s < spectra.last; ++s) {
+        legendreSums(psf.coeffY + static_cast<std::ptrdiff_t>(s) * psf.ncoeffY, psf.ncoeffY, psf.domainY, 1, wavelength,
+                     y.data());
+        for (const double center : y)
+            rows = std::max(rows, std::min(ny, spotCorner(psf.type, center, psf.hsizeY) + psf.stampY() + rounding));
+    }
+    return rows;
+}
+
 IndexRange RowExtent::window(double pixpadFrac, int ny) const {
     const int low = padded_.first + static_cast<int>((core_.first - padded_.first) * (1.0 - pixpadFrac));
     const int high =

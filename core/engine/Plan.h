@@ -123,6 +123,9 @@ struct Plan {
 /// Cuts the plan into batches of at most `steps` wavelength steps.
 [[nodiscard]] std::vector<Batch> makeBatches(const Plan& plan, int steps);
 
+/// CCD rows that a batch needs, those of its spots with padding: rows [0, rowsNeeded()), of a CCD with ny rows; all where the method is seamless.
+[[nodiscard]] int rowsNeeded(const PsfView& psf, const Plan& plan, const Batch& batch, int ny);
+
 /// The CCD rows of a patch's spots, and the window that follows from them (docs/method.md, "Pixel window").
 class RowExtent {
 public:

@@ -19,16 +19,16 @@
 
 namespace patchlight {
 
-namespace {
-
-void checkShape(const FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
+void requireCcdShape(const FitsFile& file, const FitsHdu& hdu, int nx, int ny) {
     if (!hdu.isImage(2) || hdu.shape[0] != nx || hdu.shape[1] != ny)
         file.fail(hdu, fmt::format("{}, {} x {} expected as in IMAGE", hdu.shapeText(), nx, ny));
 }
 
+namespace {
+
 /// Reads a plane with the shape of IMAGE.
 template <class T> std::vector<T> readPlane(FitsFile& file, const FitsHdu& hdu, int nx, int ny, int threads) {
-    checkShape(file, hdu, nx, ny);
+    requireCcdShape(file, hdu, nx, ny);
     try {
         std::vector<T> values;
         resizeInParallel(values, file.pixelCount(hdu), threads);
@@ -63,22 +63,10 @@ bool isMasked(float pixel, float ivar, std::int32_t mask) {
 void zeroMasked(std::vector<float>& pixels, std::vector<float>& weights, const std::vector<std::int32_t>& mask,
                 int threads) {
     constexpr std::size_t chunk = std::size_t{1} << 18;
-    // Nothing but plain arithmetic on local pointers, which compilers turn into vector instructions.
-    const auto zero = [](float* pixel, float* weight, std::size_t count, auto maskOf) {
-        for (std::size_t i = 0; i < count; ++i) {
-            const bool masked = isMasked(pixel[i], weight[i], maskOf(i));
-            pixel[i] = masked ? 0.0F : pixel[i];
-            weight[i] = masked ? 0.0F : weight[i];
-        }
-    };
     forEachParallel((pixels.size() + chunk - 1) / chunk, threads, [&](std::size_t index, std::size_t) {
         const std::size_t first = index * chunk;
-        const std::size_t count = std::min(chunk, pixels.size() - first);
-        if (mask.empty())
-            zero(pixels.data() + first, weights.data() + first, count, [](std::size_t) { return 0; });
-        else
-            zero(pixels.data() + first, weights.data() + first, count,
-                 [bits = mask.data() + first](std::size_t i) { return bits[i]; });
+        patchlight::zeroMasked(pixels.data() + first, weights.data() + first,
+                               mask.empty() ? nullptr : mask.data() + first, std::min(chunk, pixels.size() - first));
     });
 }
 
@@ -98,6 +86,21 @@ void checkSizes(const CcdImage& image) {
 
 } // namespace
 
+void zeroMasked(float* pixels, float* weights, const std::int32_t* mask, std::size_t count) {
+    // Nothing but plain arithmetic, which compilers turn into vector instructions.
+    const auto zero = [=](auto maskOf) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const bool masked = isMasked(pixels[i], weights[i], maskOf(i));
+            pixels[i] = masked ? 0.0F : pixels[i];
+            weights[i] = masked ? 0.0F : weights[i];
+        }
+    };
+    if (mask == nullptr)
+        zero([](std::size_t) { return 0; });
+    else
+        zero([mask](std::size_t i) { return mask[i]; });
+}
+
 WeightedPixels weightedPixels(const CcdImage& image, int threads) {
     checkSizes(image);
     WeightedPixels result{image.nx, image.ny, image.pixels, image.ivar};
@@ -115,27 +118,31 @@ WeightedPixels weightedPixels(CcdImage&& image, int threads) {
     return result;
 }
 
+void describeCcdImage(const FitsFile& file, const FitsHdu& image, CcdImage& about) {
+    constexpr std::int64_t largest =
+        100000; // pixels a side; keeps products of two sides inside what int loops can count
+    if (!image.isImage(2) || image.shape[0] > largest || image.shape[1] > largest)
+        file.fail(image, fmt::format("{}, an image of two axes with 1 to {} pixels a side expected", image.shapeText(),
+                                     largest));
+    about.path = file.path();
+    about.nx = static_cast<int>(image.shape[0]);
+    about.ny = static_cast<int>(image.shape[1]);
+    about.header = imageHeader(file, image);
+}
+
 namespace {
 
 CcdImage imageFrom(FitsFile& file, const CcdReadOptions& options) {
     CcdImage image;
-    image.path = file.path();
     const FitsHdu& main = file.requireMain("IMAGE");
-    constexpr std::int64_t largest =
-        100000; // pixels a side; keeps products of two sides inside what int loops can count
-    if (!main.isImage(2) || main.shape[0] > largest || main.shape[1] > largest)
-        file.fail(main, fmt::format("{}, an image of two axes with 1 to {} pixels a side expected", main.shapeText(),
-                                    largest));
-    image.nx = static_cast<int>(main.shape[0]);
-    image.ny = static_cast<int>(main.shape[1]);
-    image.header = imageHeader(file, main);
+    describeCcdImage(file, main, image);
     const FitsHdu& ivar = file.require("IVAR");
     image.pixels = readPlane<float>(file, main, image.nx, image.ny, options.threads);
     image.ivar = readPlane<float>(file, ivar, image.nx, image.ny, options.threads);
     if (const FitsHdu* mask = file.find("MASK"))
         image.mask = readPlane<std::int32_t>(file, *mask, image.nx, image.ny, options.threads);
     if (const FitsHdu* readnoise = file.find("READNOISE")) {
-        checkShape(file, *readnoise, image.nx, image.ny);
+        requireCcdShape(file, *readnoise, image.nx, image.ny);
         if (options.readnoise)
             image.readnoise = readPlane<float>(file, *readnoise, image.nx, image.ny, options.threads);
     }

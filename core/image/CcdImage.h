@@ -3,12 +3,16 @@
 #include "core/io/FitsHeader.h"
 #include "core/io/FitsTable.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace patchlight {
+
+class FitsFile;
+struct FitsHdu;
 
 /// Bits of the MASK image of a DESI preproc file (desispec.maskbits.ccdmask).
 enum class CcdMaskBit : std::uint32_t {
@@ -64,6 +68,9 @@ struct WeightedPixels {
 [[nodiscard]] WeightedPixels weightedPixels(const CcdImage& image, int threads = 0);
 [[nodiscard]] WeightedPixels weightedPixels(CcdImage&& image, int threads = 0);
 
+/// Sets pixel and weight to 0 where one is masked. @param mask null where there is none
+void zeroMasked(float* pixels, float* weights, const std::int32_t* mask, std::size_t count);
+
 struct CcdReadOptions {
     bool readnoise = false; ///< read READNOISE too (the extraction does not need it)
     int threads = 0;        ///< that read and decode; 0: all cores
@@ -72,6 +79,11 @@ struct CcdReadOptions {
 /// Reads a preproc file: .fits, .fits.gz, .fits.fz, with plain or tile-compressed HDUs; HDUs are found by name.
 /// Where `path` is missing, it is tried with or without ".gz". @throws Error naming file and HDU.
 [[nodiscard]] CcdImage readCcdImage(const std::string& path, const CcdReadOptions& options = {});
+
+/// Fills in path, size and header of `about` from a file and its main image. @throws Error where that is no CCD image
+void describeCcdImage(const FitsFile& file, const FitsHdu& image, CcdImage& about);
+/// @throws Error where an HDU does not have the size of the CCD
+void requireCcdShape(const FitsFile& file, const FitsHdu& hdu, int nx, int ny);
 
 /// Writes IMAGE, IVAR, MASK, READNOISE, FIBERMAP (those that are there) atomically, with checksums.
 /// `compressMask`: MASK tile-compressed with RICE, as DESI's files have it. @throws Error

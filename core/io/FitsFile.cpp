@@ -1,12 +1,13 @@
 #include "core/io/FitsFile.h"
 
 #include "core/base/Error.h"
+#include "core/base/Memory.h"
 #include "core/base/Parallel.h"
 #include "core/io/FitsBlocks.h"
 #include "core/io/FitsTableLayout.h"
+#include "core/io/Inflater.h"
 #include "core/io/PlioCode.h"
 #include "core/io/RiceCode.h"
-#include "core/io/WholeGzip.h"
 
 #include <algorithm>
 #include <array>
@@ -29,7 +30,6 @@
 #include <fmt/format.h>
 #include <libdeflate.h>
 #include <spdlog/spdlog.h>
-#include <zlib.h>
 
 /// CFITSIO's, exported but declared in no header for users.
 extern "C" int fits_init_randoms(void);
@@ -54,30 +54,12 @@ bool isRegularFile(const std::string& path) {
     return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/// Memory that is not cleared when it is allocated: pages that are never written are never used.
-class RawBuffer {
-public:
-    RawBuffer() = default;
-    explicit RawBuffer(std::size_t bytes)
-        : bytes_(static_cast<std::uint8_t*>(std::malloc(std::max<std::size_t>(bytes, 1)))) {
-        if (bytes_ == nullptr) throw std::bad_alloc();
-    }
-    [[nodiscard]] std::uint8_t* get() const { return bytes_.get(); }
-
-private:
-    struct Free {
-        void operator()(std::uint8_t* p) const { std::free(p); }
-    };
-    std::unique_ptr<std::uint8_t, Free> bytes_;
-};
-
 } // namespace
 
-/// The bytes of a file from its begin to its end: read in order, or, in plain files, skipped. A gzip file is inflated in memory as a whole
-/// where that can be done, else as a stream.
+/// The bytes of a file from its begin to its end: read in order, or, in plain files, skipped. A gzip file is inflated as it is read.
 class FitsFile::Source {
 public:
-    Source(const std::string& path, int threads) : path_(path) {
+    explicit Source(const std::string& path) : path_(path) {
         // O_NONBLOCK: a pipe that nobody writes to is refused, not waited for.
         fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd_ < 0) throw Error(fmt::format("{}: {}", printable(path), std::strerror(errno)));
@@ -91,53 +73,40 @@ public:
         size_ = static_cast<std::uint64_t>(info.st_size);
         try {
             std::array<std::uint8_t, 2> magic = {};
-            gzip_ = size_ >= magic.size() && readAt(0, magic.data(), magic.size()) == magic.size() &&
-                    magic[0] == 0x1F && magic[1] == 0x8B;
-            if (gzip_) {
-                // 32: the gzip wrapper, whose check sum zlib compares.
-                if (inflateInit2(&stream_, 15 + 32) != Z_OK) throw std::bad_alloc();
-                input_.resize(std::size_t{1} << 18);
-                inflateAll(threads);
-            }
+            if (size_ >= magic.size() && readAt(0, magic.data(), magic.size()) == magic.size() && magic[0] == 0x1F &&
+                magic[1] == 0x8B)
+                gzip_.emplace([this](std::uint8_t* bytes, std::size_t count) {
+                    const std::size_t got = readAt(packedRead_, bytes, count);
+                    packedRead_ += got;
+                    return got;
+                });
         } catch (...) {
             ::close(fd_);
             throw;
         }
     }
-    ~Source() {
-        if (gzip_) inflateEnd(&stream_);
-        ::close(fd_);
-    }
+    ~Source() { ::close(fd_); }
     Source(const Source&) = delete;
     Source& operator=(const Source&) = delete;
 
-    [[nodiscard]] bool isGzip() const { return gzip_; }
-    /// The inflated file, where it is in memory as a whole.
-    [[nodiscard]] PageBuffer* whole() { return whole_ ? &*whole_ : nullptr; }
+    [[nodiscard]] bool isGzip() const { return gzip_.has_value(); }
     [[nodiscard]] std::uint64_t size() const { return size_; }
     [[nodiscard]] std::uint64_t position() const { return position_; } ///< in the inflated bytes
 
     /// Reads up to `count` bytes; fewer only at the end.
     std::size_t read(std::uint8_t* out, std::size_t count) {
-        std::size_t got = 0;
-        if (whole_) {
-            got = static_cast<std::size_t>(std::min<std::uint64_t>(count, whole_->size() - position_));
-            if (got > 0) std::memcpy(out, whole_->data() + position_, got);
-        } else {
-            got = gzip_ ? inflateSome(out, count) : readAt(position_, out, count);
-        }
+        const std::size_t got = gzip_ ? inflate(out, count) : readAt(position_, out, count);
         position_ += got;
         return got;
     }
     /// Skips bytes; false where the file ends before.
     bool skip(std::uint64_t count) {
-        if (whole_ || !gzip_) {
-            const std::uint64_t size = whole_ ? whole_->size() : size_;
-            if (count > size || position_ > size - count) return false;
+        if (!gzip_) {
+            if (count > size_ || position_ > size_ - count) return false;
             position_ += count;
             return true;
         }
-        std::vector<std::uint8_t> scratch(std::size_t{1} << 16);
+        std::vector<std::uint8_t> scratch(static_cast<std::size_t>(std::min<std::uint64_t>(count, 1U << 18U)));
         while (count > 0) {
             const std::size_t step = static_cast<std::size_t>(std::min<std::uint64_t>(count, scratch.size()));
             if (read(scratch.data(), step) != step) return false;
@@ -147,7 +116,6 @@ public:
     }
     /// Whether a stretch of data of this size can be there at all, before anything is allocated for it.
     [[nodiscard]] bool canHold(std::uint64_t count) const {
-        if (whole_) return count <= whole_->size() && position_ <= whole_->size() - count;
         if (!gzip_) return count <= size_ && position_ <= size_ - count;
         return count <= maxInflatedBytes && count / maxDeflateRatio <= size_;
     }
@@ -164,90 +132,29 @@ public:
     }
 
 private:
-    /// Inflates the file in memory. Where it is no FITS file, damaged or very large, nothing is done, and the stream finds out.
-    void inflateAll(int threads) {
-        constexpr std::string_view simple = "SIMPLE  =";
-        std::array<char, simple.size()> start = {};
+    std::size_t inflate(std::uint8_t* out, std::size_t count) {
         try {
-            (void)inflateSome(reinterpret_cast<std::uint8_t*>(start.data()), start.size());
-        } catch (const Error&) {
-            start = {}; // met again, and reported, when the stream is read
-        }
-        inputOffset_ = 0;
-        ended_ = false;
-        stream_.avail_in = 0;
-        if (inflateReset(&stream_) != Z_OK) failGzip("damaged");
-        if (std::string_view(start.data(), start.size()) != simple || size_ > largestWhole) return;
-        try {
-            const PageBuffer packed(static_cast<std::size_t>(size_));
-            constexpr std::size_t chunk = std::size_t{1} << 22;
-            forEachParallel((packed.size() + chunk - 1) / chunk, threads, [&](std::size_t i, std::size_t) {
-                const std::size_t first = i * chunk;
-                const std::size_t count = std::min(chunk, packed.size() - first);
-                if (readAt(first, packed.data() + first, count) != count) failGzip("truncated");
-            });
-            whole_ = inflateWhole({packed.data(), packed.size()}, threads);
-        } catch (const std::bad_alloc&) {
-            // The stream needs less memory.
+            if (position_ + count > maxInflatedBytes)
+                throw Inflater::Failure(fmt::format("larger than {} GiB when inflated", maxInflatedBytes >> 30));
+            return gzip_->read(out, count);
+        } catch (const Inflater::Failure& failure) {
+            throw Error(fmt::format("{}: the gzip stream is {} ({} of {} bytes read)", printable(path_), failure.what(),
+                                    packedRead_, size_));
         }
     }
-
-    [[noreturn]] void failGzip(const std::string& what) const {
-        throw Error(fmt::format("{}: the gzip stream is {} ({} of {} bytes read)", printable(path_), what, inputOffset_,
-                                size_));
-    }
-    bool refill() {
-        if (stream_.avail_in > 0) return true;
-        const std::size_t got = readAt(inputOffset_, input_.data(), input_.size());
-        inputOffset_ += got;
-        stream_.next_in = input_.data();
-        stream_.avail_in = static_cast<uInt>(got);
-        return got > 0;
-    }
-    std::size_t inflateSome(std::uint8_t* out, std::size_t count) {
-        std::size_t done = 0;
-        while (done < count && !ended_) {
-            if (!refill()) failGzip("truncated");
-            const std::size_t room = std::min<std::size_t>(count - done, std::numeric_limits<uInt>::max() / 2);
-            stream_.next_out = out + done;
-            stream_.avail_out = static_cast<uInt>(room);
-            const int status = inflate(&stream_, Z_NO_FLUSH);
-            done += room - stream_.avail_out;
-            if (status == Z_STREAM_END) {
-                // gzip files may be concatenated; anything else behind the stream is not ours.
-                ended_ = true;
-                if (refill() && *stream_.next_in == 0x1F) {
-                    if (inflateReset(&stream_) != Z_OK) failGzip("damaged");
-                    ended_ = false;
-                }
-            } else if (status != Z_OK && status != Z_BUF_ERROR) {
-                failGzip(fmt::format("damaged: {}", stream_.msg != nullptr ? stream_.msg : zError(status)));
-            }
-            if (position_ + done > maxInflatedBytes)
-                failGzip(fmt::format("larger than {} GiB when inflated", maxInflatedBytes >> 30));
-        }
-        return done;
-    }
-
-    static constexpr std::uint64_t largestWhole = std::uint64_t{1} << 30; ///< bytes on disk
 
     std::string path_;
     int fd_ = -1;
-    std::optional<PageBuffer> whole_;
     std::uint64_t size_ = 0;
     std::uint64_t position_ = 0;
-    bool gzip_ = false;
-    bool ended_ = false;
-    std::uint64_t inputOffset_ = 0;
-    std::vector<std::uint8_t> input_;
-    z_stream stream_ = {};
+    std::uint64_t packedRead_ = 0; ///< bytes of a gzip file that were read
+    std::optional<Inflater> gzip_;
 };
 
-/// Where an HDU's data are: in the plain or wholly inflated file, or in memory of their own.
+/// Where an HDU's data are: in the plain file, or in memory.
 struct FitsFile::Data {
     std::uint64_t offset = 0;
-    std::optional<RawBuffer> memory;
-    bool kept = true; ///< false: given back, or never kept
+    std::optional<RawMemory> memory;
 };
 
 bool FitsHdu::isImage(std::size_t axes) const {
@@ -429,14 +336,14 @@ void describeHdu(FitsHdu& hdu, const std::string& what) {
 
 FitsFile::~FitsFile() = default;
 
-FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads)
+FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads, Listener* listener)
     : path_(existingFitsPath(path)), threads_(threads) {
     struct stat info = {};
     if (::stat(path_.c_str(), &info) != 0 && errno == ENOENT) {
         const std::string other = path.ends_with(".gz") ? "without .gz" : "with .gz";
         throw Error(fmt::format("{}: no such file (nor {})", printable(path), other));
     }
-    source_ = std::make_unique<Source>(path_, threads);
+    source_ = std::make_unique<Source>(path_);
     fileBytes_ = source_->size();
     const std::string shown = printable(path_);
     if (fileBytes_ == 0) throw Error(fmt::format("{}: the file is empty, a FITS file expected", shown));
@@ -471,19 +378,16 @@ FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads)
         Data data;
         data.offset = source_->position();
         bool complete = source_->canHold(padded);
-        const bool keep = !wanted || wanted(hdu);
-        if (PageBuffer* whole = source_->whole()) {
-            complete = complete && source_->skip(padded);
-            data.kept = keep;
-            if (complete && !keep)
-                whole->release(static_cast<std::size_t>(data.offset), static_cast<std::size_t>(data.offset + padded));
-        } else if (complete && source_->isGzip() && hdu.dataBytes > 0 && keep) {
+        if (complete && source_->isGzip() && hdu.dataBytes > 0 && listener != nullptr && listener->takes(*this, hdu)) {
+            complete = passOn(hdu, *listener) && source_->skip(padded - hdu.dataBytes);
+        } else if (complete && source_->isGzip() && hdu.dataBytes > 0 && (!wanted || wanted(hdu))) {
             try {
                 data.memory.emplace(static_cast<std::size_t>(hdu.dataBytes));
             } catch (const std::bad_alloc&) {
                 throw Error(fmt::format("{}: not enough memory for {} bytes", what, hdu.dataBytes));
             }
-            complete = source_->read(data.memory->get(), static_cast<std::size_t>(hdu.dataBytes)) == hdu.dataBytes &&
+            auto* memory = static_cast<std::uint8_t*>(data.memory->get());
+            complete = source_->read(memory, static_cast<std::size_t>(hdu.dataBytes)) == hdu.dataBytes &&
                        source_->skip(padded - hdu.dataBytes);
         } else if (complete) {
             complete = source_->skip(padded);
@@ -497,7 +401,19 @@ FitsFile::FitsFile(const std::string& path, const Wanted& wanted, int threads)
                                   : fmt::format("{} from there on", fileBytes_ - std::min(fileBytes_, data.offset))));
         hdus_.push_back(std::move(hdu));
         data_.push_back(std::move(data));
+        if (listener != nullptr) listener->complete(*this, hdus_.back());
     }
+}
+
+bool FitsFile::passOn(const FitsHdu& hdu, Listener& listener) {
+    constexpr std::uint64_t most = std::uint64_t{1} << 20; // stays in the cache until it has been taken
+    std::vector<std::uint8_t> buffer(static_cast<std::size_t>(std::min(most, hdu.dataBytes)));
+    for (std::uint64_t first = 0; first < hdu.dataBytes; first += most) {
+        const auto count = static_cast<std::size_t>(std::min(most, hdu.dataBytes - first));
+        if (source_->read(buffer.data(), count) != count) return false;
+        listener.take(hdu, first, {buffer.data(), count});
+    }
+    return true;
 }
 
 std::string FitsFile::where(const FitsHdu& hdu) const {
@@ -572,18 +488,11 @@ std::vector<std::uint8_t> FitsFile::readBytes(const FitsHdu& hdu, std::uint64_t 
 const std::uint8_t* FitsFile::inMemory(const FitsHdu& hdu) const {
     const Data& data = data_.at(static_cast<std::size_t>(hdu.index));
     if (!source_->isGzip()) return nullptr;
-    if (const PageBuffer* whole = source_->whole(); whole != nullptr && data.kept) return whole->data() + data.offset;
     if (!data.memory) fail(hdu, "its data were not kept");
-    return data.memory->get();
+    return static_cast<const std::uint8_t*>(data.memory->get());
 }
 
-void FitsFile::release(const FitsHdu& hdu) {
-    Data& data = data_.at(static_cast<std::size_t>(hdu.index));
-    data.memory.reset();
-    data.kept = false;
-    if (PageBuffer* whole = source_->whole())
-        whole->release(static_cast<std::size_t>(data.offset), static_cast<std::size_t>(data.offset + hdu.dataBytes));
-}
+void FitsFile::release(const FitsHdu& hdu) { data_.at(static_cast<std::size_t>(hdu.index)).memory.reset(); }
 
 FitsTable FitsFile::readTable(const FitsHdu& hdu) const {
     if (hdu.kind != FitsHduKind::Table) fail(hdu, "a binary table (XTENSION = 'BINTABLE') expected");
@@ -742,38 +651,6 @@ template <class T> void requireType(const FitsHdu& hdu, const Scaling& scaling, 
 
 } // namespace
 
-template <class T> void FitsFile::readPlain(const FitsHdu& hdu, std::span<T> out) const {
-    const std::string what = where(hdu);
-    const Scaling scaling = scalingOf(hdu, what);
-    requireType<T>(hdu, scaling, what);
-    const Converter<T> convert = converterFor<T>(hdu.bitpix);
-    const std::size_t size = static_cast<std::size_t>(std::abs(hdu.bitpix)) / 8;
-    constexpr std::size_t chunk = std::size_t{1} << 17;
-    const std::uint8_t* bytes = inMemory(hdu);
-    const std::size_t chunks = (out.size() + chunk - 1) / chunk;
-    std::vector<std::vector<std::uint8_t>> buffers(workersFor(chunks, threads_));
-    std::atomic<bool> fits{true};
-    forEachParallel(chunks, threads_, [&](std::size_t index, std::size_t worker) {
-        const std::size_t first = index * chunk;
-        const std::size_t count = std::min(chunk, out.size() - first);
-        const std::uint8_t* raw = nullptr;
-        if (bytes != nullptr) {
-            raw = bytes + first * size;
-        } else {
-            // Elements of equal size are read into their place and turned there.
-            auto* place = reinterpret_cast<std::uint8_t*>(out.data() + first);
-            if (size != sizeof(T)) {
-                buffers[worker].resize(chunk * size);
-                place = buffers[worker].data();
-            }
-            readInto(hdu, first * size, place, count * size);
-            raw = place;
-        }
-        if (!convert(raw, out.data() + first, count, scaling)) fits = false;
-    });
-    if (!fits) fail(hdu, "holds values that do not fit 32 bits");
-}
-
 namespace {
 
 constexpr std::size_t maxCompressedAxes = 6; ///< CFITSIO's limit
@@ -899,8 +776,9 @@ public:
         }
         std::size_t taken = 0;
         std::size_t inflated = 0;
-        if (libdeflate_gzip_decompress_ex(decompressor_.get(), bytes, static_cast<std::size_t>(count), scratch_->get(),
-                                          static_cast<std::size_t>(most), &taken, &inflated) != LIBDEFLATE_SUCCESS)
+        if (libdeflate_gzip_decompress_ex(decompressor_.get(), bytes, static_cast<std::size_t>(count),
+                                          static_cast<std::uint8_t*>(scratch_->get()), static_cast<std::size_t>(most),
+                                          &taken, &inflated) != LIBDEFLATE_SUCCESS)
             return std::nullopt;
         return inflated;
     }
@@ -910,7 +788,7 @@ private:
         void operator()(libdeflate_decompressor* p) const { libdeflate_free_decompressor(p); }
     };
     std::unique_ptr<libdeflate_decompressor, Free> decompressor_;
-    std::optional<RawBuffer> scratch_;
+    std::optional<RawMemory> scratch_;
     std::size_t scratchBytes_ = 0;
 };
 
@@ -1129,55 +1007,104 @@ template <class T> int decodePixels(fitsfile* handle, std::int64_t first, std::i
 
 } // namespace
 
-template <class T> void FitsFile::readCompressed(const FitsHdu& hdu, std::span<T> out) const {
-    const std::string what = where(hdu);
-    const Scaling scaling = scalingOf(hdu, what);
-    requireType<T>(hdu, scaling, what);
-    const TileLayout layout = checkTiles(hdu, what);
-    std::string file = compressedFile(hdu, layout, what);
-    const std::size_t dataAt = file.size();
-    file.resize(dataAt + static_cast<std::size_t>(paddedToBlock(hdu.dataBytes)));
-    auto* data = reinterpret_cast<std::uint8_t*>(file.data() + dataAt);
-    readInto(hdu, 0, data, hdu.dataBytes);
-
-    checkTileData(hdu, layout, data, what, threads_);
-    // Whole rows of tiles at a time, so that no tile is decoded twice; enough of them to be worth a call.
-    constexpr std::int64_t worthIt = std::int64_t{1} << 18;
-    std::int64_t step = layout.tile.back();
-    for (std::size_t axis = 0; axis + 1 < hdu.shape.size(); ++axis) step *= hdu.shape[axis];
-    step *= std::max<std::int64_t>(1, worthIt / step);
-    const auto pixels = static_cast<std::int64_t>(out.size());
-    const auto steps = static_cast<std::size_t>((pixels - 1) / step + 1);
-    /// What one thread needs: a handle of its own on the same bytes, which none of them changes.
+template <class T> struct PixelReader<T>::Parts {
+    /// What one thread needs: buffers, and a handle of its own on the same tiles, which none of them changes.
     struct Worker {
+        std::vector<std::uint8_t> raw;
         std::optional<MemoryFits> memory;
         std::vector<long> chunk;
     };
-    std::vector<Worker> workers(workersFor(steps, threads_));
-    std::atomic<bool> fits{true};
-    forEachParallel(steps, threads_, [&](std::size_t index, std::size_t number) {
-        Worker& worker = workers[number];
-        int status = 0;
-        if (!worker.memory) {
-            worker.memory.emplace(file, what);
-            fits_movabs_hdu(worker.memory->get(), 2, nullptr, &status);
-            if (status != 0) fail(hdu, cfitsioMessage(status));
-        }
-        const std::int64_t first = static_cast<std::int64_t>(index) * step;
-        const std::int64_t count = std::min(step, pixels - first);
-        const std::span<T> target = out.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-        if constexpr (std::is_floating_point_v<T>) {
-            status = decodePixels(worker.memory->get(), first + 1, count, target.data());
-        } else {
-            worker.chunk.resize(target.size());
-            status = decodePixels(worker.memory->get(), first + 1, count, worker.chunk.data());
-            for (std::size_t i = 0; i < target.size(); ++i)
-                if (!convertInteger(static_cast<std::int64_t>(worker.chunk[i]), target[i])) fits = false;
-        }
-        if (status != 0) fail(hdu, cfitsioMessage(status));
-    });
-    if (!fits) fail(hdu, "holds values that do not fit 32 bits");
+
+    const FitsFile& file;
+    FitsHdu hdu;
+    std::string what;
+    Scaling scaling;
+    Converter<T> convert = nullptr;
+    std::size_t elementBytes = 0; ///< of a plain image
+    std::size_t stride = 1;
+    std::string tiles; ///< a file in memory with the one HDU; empty for a plain image
+    std::vector<Worker> workers;
+};
+
+template <class T>
+PixelReader<T>::PixelReader(const FitsFile& file, const FitsHdu& hdu, std::size_t workers, int threads)
+    : parts_(new Parts{file, hdu, file.where(hdu), {}, nullptr, 0, 1, {}, {}}) {
+    Parts& p = *parts_;
+    (void)file.pixelCount(hdu);
+    p.scaling = scalingOf(hdu, p.what);
+    requireType<T>(hdu, p.scaling, p.what);
+    p.workers = std::vector<typename Parts::Worker>(std::max<std::size_t>(workers, 1));
+    if (hdu.kind == FitsHduKind::Image) {
+        p.convert = converterFor<T>(hdu.bitpix);
+        p.elementBytes = static_cast<std::size_t>(std::abs(hdu.bitpix)) / 8;
+        return;
+    }
+    const TileLayout layout = checkTiles(hdu, p.what);
+    p.tiles = compressedFile(hdu, layout, p.what);
+    const std::size_t dataAt = p.tiles.size();
+    p.tiles.resize(dataAt + static_cast<std::size_t>(paddedToBlock(hdu.dataBytes)));
+    auto* data = reinterpret_cast<std::uint8_t*>(p.tiles.data() + dataAt);
+    file.readInto(hdu, 0, data, hdu.dataBytes);
+    checkTileData(hdu, layout, data, p.what, threads);
+    p.stride = static_cast<std::size_t>(layout.tile.back());
+    for (std::size_t axis = 0; axis + 1 < hdu.shape.size(); ++axis)
+        p.stride *= static_cast<std::size_t>(hdu.shape[axis]);
 }
+
+template <class T> PixelReader<T>::~PixelReader() = default;
+
+template <class T> std::size_t PixelReader<T>::stride() const { return parts_->stride; }
+
+template <class T> void PixelReader<T>::convert(std::span<const std::uint8_t> raw, std::span<T> out) const {
+    const Parts& p = *parts_;
+    if (!p.convert(raw.data(), out.data(), std::min(out.size(), raw.size() / p.elementBytes), p.scaling))
+        p.file.fail(p.hdu, "holds values that do not fit 32 bits");
+}
+
+template <class T> void PixelReader<T>::read(std::size_t first, std::span<T> out, std::size_t worker) {
+    Parts& p = *parts_;
+    typename Parts::Worker& mine = p.workers[worker];
+    if (p.hdu.kind == FitsHduKind::Image) {
+        const std::size_t bytes = out.size() * p.elementBytes;
+        if (const std::uint8_t* memory = p.file.inMemory(p.hdu)) {
+            convert({memory + first * p.elementBytes, bytes}, out);
+            return;
+        }
+        // Elements of equal size are read into their place and turned there.
+        auto* place = reinterpret_cast<std::uint8_t*>(out.data());
+        if (p.elementBytes != sizeof(T)) {
+            mine.raw.resize(bytes);
+            place = mine.raw.data();
+        }
+        p.file.readInto(p.hdu, first * p.elementBytes, place, bytes);
+        convert({place, bytes}, out);
+        return;
+    }
+    int status = 0;
+    if (!mine.memory) {
+        mine.memory.emplace(p.tiles, p.what);
+        fits_movabs_hdu(mine.memory->get(), 2, nullptr, &status);
+        if (status != 0) p.file.fail(p.hdu, cfitsioMessage(status));
+    }
+    const auto firstPixel = static_cast<std::int64_t>(first) + 1;
+    const auto count = static_cast<std::int64_t>(out.size());
+    bool fits = true;
+    if constexpr (std::is_floating_point_v<T>) {
+        status = decodePixels(mine.memory->get(), firstPixel, count, out.data());
+    } else {
+        mine.chunk.resize(out.size());
+        status = decodePixels(mine.memory->get(), firstPixel, count, mine.chunk.data());
+        for (std::size_t i = 0; i < out.size(); ++i)
+            fits = convertInteger(static_cast<std::int64_t>(mine.chunk[i]), out[i]) && fits;
+    }
+    if (status != 0) p.file.fail(p.hdu, cfitsioMessage(status));
+    if (!fits) p.file.fail(p.hdu, "holds values that do not fit 32 bits");
+}
+
+template class PixelReader<float>;
+template class PixelReader<double>;
+template class PixelReader<std::int32_t>;
+template class PixelReader<std::uint32_t>;
 
 std::size_t FitsFile::pixelCount(const FitsHdu& hdu) const {
     if (hdu.kind != FitsHduKind::Image && hdu.kind != FitsHduKind::CompressedImage) fail(hdu, "an image expected");
@@ -1192,10 +1119,14 @@ template <class T> void FitsFile::readAny(const FitsHdu& hdu, std::span<T> out) 
     const std::size_t count = pixelCount(hdu);
     if (out.size() != count) fail(hdu, fmt::format("{} pixels, {} expected", hdu.shapeText(), out.size()));
     if (count == 0) return;
-    if (hdu.kind == FitsHduKind::CompressedImage)
-        readCompressed(hdu, out);
-    else
-        readPlain(hdu, out);
+    // Whole rows of tiles at a time, so that no tile is decoded twice; enough of them to be worth a call.
+    const std::size_t worthIt = std::size_t{1} << (hdu.kind == FitsHduKind::CompressedImage ? 18U : 17U);
+    PixelReader<T> pixels(*this, hdu, workersFor(count, threads_), threads_);
+    const std::size_t step = pixels.stride() * std::max<std::size_t>(1, worthIt / pixels.stride());
+    forEachParallel((count - 1) / step + 1, threads_, [&](std::size_t index, std::size_t worker) {
+        const std::size_t first = index * step;
+        pixels.read(first, out.subspan(first, std::min(step, count - first)), worker);
+    });
 }
 
 void FitsFile::readImage(const FitsHdu& hdu, std::span<float> out) const { readAny(hdu, out); }

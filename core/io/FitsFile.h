@@ -49,10 +49,26 @@ public:
     /// Which HDUs' data will be read; the others' data of a .gz file are not kept in memory.
     using Wanted = std::function<bool(const FitsHdu&)>;
 
+    /// Is told of a file while it is being opened, and takes data of a .gz file as they are inflated.
+    class Listener {
+    public:
+        virtual ~Listener() = default;
+        Listener() = default;
+        Listener(const Listener&) = delete;
+        Listener& operator=(const Listener&) = delete;
+        /// Whether take() shall get the data of this HDU, which then cannot be read from the file; asked only of a .gz file.
+        virtual bool takes(const FitsFile& file, const FitsHdu& hdu) = 0;
+        /// The next bytes of such an HDU: a multiple of 8, or those up to its end.
+        virtual void take(const FitsHdu& hdu, std::uint64_t first, std::span<const std::uint8_t> bytes) = 0;
+        /// An HDU is there with its data, and those before it.
+        virtual void complete(const FitsFile& file, const FitsHdu& hdu) = 0;
+    };
+
     /// Opens a file; where `path` is missing, it is tried with or without ".gz". The name is taken literally (no CFITSIO syntax).
     /// @throws Error: missing, a directory, unreadable, not FITS, truncated, damaged gzip stream, impossible header
     /// @param threads that read and decode an image, 0: all cores
-    explicit FitsFile(const std::string& path, const Wanted& wanted = {}, int threads = 0);
+    explicit FitsFile(const std::string& path, const Wanted& wanted = {}, int threads = 0,
+                      Listener* listener = nullptr);
     ~FitsFile();
     FitsFile(const FitsFile&) = delete;
     FitsFile& operator=(const FitsFile&) = delete;
@@ -90,6 +106,7 @@ public:
     [[noreturn]] void fail(const FitsHdu& hdu, const std::string& message) const;
 
 private:
+    template <class T> friend class PixelReader;
     class Source;
     struct Data;
 
@@ -98,8 +115,8 @@ private:
     void readInto(const FitsHdu& hdu, std::uint64_t first, std::uint8_t* out, std::uint64_t count) const;
     /// Bytes of an HDU where they are in memory already; nullptr where they are not. @throws Error where they were not kept
     [[nodiscard]] const std::uint8_t* inMemory(const FitsHdu& hdu) const;
-    template <class T> void readPlain(const FitsHdu& hdu, std::span<T> out) const;
-    template <class T> void readCompressed(const FitsHdu& hdu, std::span<T> out) const;
+    /// Gives an HDU's data to a listener; false where the file ends before.
+    bool passOn(const FitsHdu& hdu, Listener& listener);
     template <class T> void readAny(const FitsHdu& hdu, std::span<T> out) const;
 
     std::string path_;
@@ -108,6 +125,28 @@ private:
     std::unique_ptr<Source> source_;
     std::vector<FitsHdu> hdus_;
     std::vector<Data> data_; ///< [hdu]
+};
+
+/// Reads stretches of an image, of type float, double, std::int32_t or std::uint32_t, converted as FitsFile::readImage() does.
+template <class T> class PixelReader {
+public:
+    /// Checks the header; of a tile-compressed image also all tiles, whose bytes it reads and keeps. The file must outlive it.
+    /// @param workers that will read  @param threads that check tiles, 0: all cores. @throws Error
+    PixelReader(const FitsFile& file, const FitsHdu& hdu, std::size_t workers, int threads);
+    ~PixelReader();
+    PixelReader(const PixelReader&) = delete;
+    PixelReader& operator=(const PixelReader&) = delete;
+
+    /// Pixels of a row of tiles (plain images: 1): stretches that begin at multiples of it decode no tile twice.
+    [[nodiscard]] std::size_t stride() const;
+    /// Reads out.size() pixels from `first` on. No two calls at once may have the same worker. @throws Error
+    void read(std::size_t first, std::span<T> out, std::size_t worker);
+    /// Converts a plain image's bytes as they are in the file. @throws Error
+    void convert(std::span<const std::uint8_t> raw, std::span<T> out) const;
+
+private:
+    struct Parts;
+    std::unique_ptr<Parts> parts_;
 };
 
 /// The path that exists: `path`, else with ".gz" added or removed; `path` itself where neither does.
