@@ -27,8 +27,8 @@ namespace patchlight {
 
 namespace {
 
-/// Rows of a block, about 1 MB of each plane, which stays in the cache until it has its weights.
-constexpr int blockRows = 64;
+/// Rows of a block, about half a megabyte of each plane, which stays in the cache until it has its weights.
+constexpr int blockRows = 32;
 
 } // namespace
 
@@ -156,9 +156,12 @@ private:
         if (mask != nullptr) requireCcdShape(file, *mask, about.nx, about.ny);
         if (const FitsHdu* readnoise = file.find("READNOISE")) requireCcdShape(file, *readnoise, about.nx, about.ny);
         if (const FitsHdu* fibermap = file.find("FIBERMAP")) about.fibermap = file.readTable(*fibermap);
+        const FitsHdu& image = file.requireMain("IMAGE");
+        // Decoding tiles takes all threads and their whole code in memory: nothing is gained beside the extraction.
+        if (image.kind == FitsHduKind::Image && ivar.kind == FitsHduKind::Image) announce();
+        if (rows.ready() < about.ny)
+            readBlocks(file, have_.pixels ? nullptr : &image, have_.weights ? nullptr : &ivar, mask);
         announce();
-        if (rows.ready() == about.ny) return;
-        readBlocks(file, have_.pixels ? nullptr : &file.requireMain("IMAGE"), have_.weights ? nullptr : &ivar, mask);
     }
 
     /// Takes what a CCD image says of itself, and memory for its pixels.

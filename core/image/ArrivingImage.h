@@ -14,7 +14,8 @@ class Timeline;
 /// A CCD image ready for the engine (as WeightedPixels) whose rows arrive, the lowest first, while others already compute: threads of its own
 /// read, decode and weight it. With one thread, all of it is read before the constructor returns.
 ///
-/// Plain and tile-compressed HDUs are read a block of rows at a time, IMAGE, IVAR and MASK beside each other. A .gz file is inflated in its
+/// IMAGE, IVAR and MASK are read a block of rows at a time, beside each other; where IMAGE or IVAR is tile-compressed, before the constructor
+/// returns, since decoding takes all threads (MASK may be, which is little work). A .gz file is inflated in its
 /// own order, so that rows are there when those of the last of the three are; what follows is inflated meanwhile. Where its HDUs are in an
 /// unusual order, rows come when it has been inflated as a whole.
 class ArrivingImage {

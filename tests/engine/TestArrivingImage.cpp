@@ -358,7 +358,7 @@ private slots:
         int blocks = 0;
         for (const RangeRecord& record : timeline.records())
             blocks += std::strcmp(record.name, "read rows") == 0 ? 1 : 0;
-        QCOMPARE(blocks, (ny + 63) / 64);
+        QCOMPARE(blocks, (ny + 31) / 32);
     }
 };
 
