@@ -82,7 +82,7 @@ private:
     test::SmallExposure exposure_ = test::smallExposure();
     ExtractionOptions options_ = test::smallPatches(exposure_);
 
-    static constexpr int nx = 700;
+    static constexpr int nx = 400;
     static constexpr int ny = 901;
 
     static CcdImage sample() {
