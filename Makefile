@@ -24,8 +24,9 @@ test-build:
 	@scripts/install-dependencies build test mpi $(window)
 	@$(call configure_and_build,release,-DPATCHLIGHT_TESTS=ON)
 
+# One more than there are cores: mpi_slurm waits for most of its time.
 test: test-build
-	@ctest --preset release --parallel $(JOBS)
+	@ctest --preset release --parallel $$(($(JOBS) + 1))
 
 build: ## configure and build the release preset
 	@scripts/install-dependencies build $(window)
