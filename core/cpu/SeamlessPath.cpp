@@ -20,7 +20,7 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 std::uint32_t bit(PatchStatus status) { return static_cast<std::uint32_t>(status); }
 
 /// Bins of a chunk: few enough that spots stay small, many enough that those of its margins do not count.
-constexpr int chunkBins = 400;
+constexpr int chunkBins = 800;
 /// Spots that a thread keeps at most, in doubles: 128 MiB, what a bundle of DESI's r camera needs.
 constexpr std::size_t mostSpotValues = std::size_t{1} << 24;
 /// Bins of context on both sides of a segment, of a patch whose Q is computed anew, and where it must not be felt at all.
