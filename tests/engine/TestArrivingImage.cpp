@@ -7,6 +7,7 @@
 #include "core/io/FitsFile.h"
 #include "core/io/FitsWriter.h"
 #include "tests/io/FitsBytes.h"
+#include "tests/support/SameBytes.h"
 #include "tests/support/SmallExposure.h"
 #include "tests/support/TestSupport.h"
 
@@ -22,21 +23,12 @@
 #include <thread>
 
 using namespace patchlight;
+using test::sameBytes;
+using test::sameFrames;
 using namespace fitsbytes;
 using namespace std::chrono_literals;
 
 namespace {
-
-template <class A> bool sameBytes(const A& a, const A& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(*a.data())) == 0;
-}
-
-bool sameFrames(const ExtractedFrame& a, const ExtractedFrame& b) {
-    return sameBytes(a.flux, b.flux) && sameBytes(a.ivar, b.ivar) && sameBytes(a.mask, b.mask) &&
-           sameBytes(a.resolution, b.resolution) && sameBytes(a.chi2pix, b.chi2pix) &&
-           sameBytes(a.pixmaskFraction, b.pixmaskFraction) && sameBytes(a.fluxweight, b.fluxweight) &&
-           sameBytes(a.xflux, b.xflux);
-}
 
 /// An image whose rows are not there until they are let in: until then they hold what would spoil every sum.
 class SlowImage {
@@ -55,7 +47,17 @@ public:
         gate.open(rows);
     }
     [[nodiscard]] CcdView view() const { return arrived_.view(); }
+    /// For a run by single steps, which waits for these rows and counts its patches.
+    [[nodiscard]] RunControl control(int threads) {
+        RunControl control;
+        control.threads = threads;
+        control.batchSteps = 1;
+        control.rows = &gate;
+        control.progress = [this](const Progress& progress) { patches = progress.patchesDone; };
+        return control;
+    }
     RowGate gate;
+    std::atomic<int> patches{0}; ///< done
 
 private:
     const WeightedPixels& whole_;
@@ -159,17 +161,12 @@ private slots:
 
         for (const int threads : {1, 2, 4}) {
             SlowImage image(pixels);
-            RunControl control;
-            control.threads = threads;
-            control.batchSteps = 1;
-            control.rows = &image.gate;
-            std::atomic<int> patches{0};
-            control.progress = [&](const Progress& progress) { patches = progress.patchesDone; };
+            const RunControl control = image.control(threads);
             std::atomic<bool> begunEarly{false};
             const std::jthread source([&] {
                 for (int rows = 1; rows < pixels.ny; ++rows) image.letIn(rows);
                 // All but the last row: what needs no more than these is done before that comes.
-                begunEarly = seamless ? patches == 0 : comes([&] { return patches > 0; });
+                begunEarly = seamless ? image.patches == 0 : comes([&] { return image.patches > 0; });
                 image.letIn(pixels.ny);
             });
             const ExtractionResult got = extractFrame(*backend, image.view(), exposure_.psf, plan, control);
@@ -215,21 +212,16 @@ private slots:
         const auto backend = makeCpuBackend();
         for (const int threads : {1, 3}) {
             SlowImage image(exposure_.pixels);
-            RunControl control;
-            control.threads = threads;
-            control.batchSteps = 1;
-            control.rows = &image.gate;
-            std::atomic<int> patches{0};
-            control.progress = [&](const Progress& progress) { patches = progress.patchesDone; };
+            const RunControl control = image.control(threads);
             const std::jthread source([&] {
                 image.letIn(exposure_.pixels.ny - 1);
-                (void)comes([&] { return patches > 0; });
+                (void)comes([&] { return image.patches > 0; });
                 image.gate.fail(std::make_exception_ptr(Error("row 199 is damaged")));
             });
             const std::string message =
                 messageOf([&] { (void)extractFrame(*backend, image.view(), exposure_.psf, plan, control); });
             QCOMPARE(message, std::string("row 199 is damaged"));
-            QVERIFY(patches > 0 && patches <= plan.patchCount());
+            QVERIFY(image.patches > 0 && image.patches <= plan.patchCount());
         }
     }
 
@@ -240,10 +232,7 @@ private slots:
             SlowImage image(exposure_.pixels);
             image.letIn(exposure_.pixels.ny / 2); // and no more
             std::stop_source source;
-            RunControl control;
-            control.threads = threads;
-            control.batchSteps = 1;
-            control.rows = &image.gate;
+            RunControl control = image.control(threads);
             control.stop = source.get_token();
             int calls = 0;
             control.waiting = [&] {

@@ -4,6 +4,7 @@
 #include "core/engine/Engine.h"
 #include "core/engine/Physics.h"
 #include "tests/support/NaiveExtraction.h"
+#include "tests/support/SameBytes.h"
 #include "tests/support/Sanitizers.h"
 #include "tests/support/SmallExposure.h"
 
@@ -16,6 +17,8 @@
 #include <memory>
 
 using namespace patchlight;
+using test::sameBytes;
+using test::sameFrames;
 
 namespace {
 
@@ -28,17 +31,6 @@ Eigen::VectorXd flatten(const Array2<double>& a) {
 Eigen::MatrixXd square(const Array2<double>& a) {
     return Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
         a.data(), static_cast<Eigen::Index>(a.rows()), static_cast<Eigen::Index>(a.columns()));
-}
-
-template <class T> bool sameBytes(const T& a, const T& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(*a.data())) == 0;
-}
-
-bool sameFrames(const ExtractedFrame& a, const ExtractedFrame& b) {
-    return sameBytes(a.flux, b.flux) && sameBytes(a.ivar, b.ivar) && sameBytes(a.mask, b.mask) &&
-           sameBytes(a.resolution, b.resolution) && sameBytes(a.chi2pix, b.chi2pix) &&
-           sameBytes(a.pixmaskFraction, b.pixmaskFraction) && sameBytes(a.fluxweight, b.fluxweight) &&
-           sameBytes(a.xflux, b.xflux);
 }
 
 /// Small patches for dense algebra: 2 subbundles of a bundle of 5, 10 wavelengths.
